@@ -1,0 +1,1 @@
+"""What recording and verifying cost, as ratios measured in one run."""

@@ -1,0 +1,1 @@
+"""Forebear: every checkpoint knows its ancestors."""

@@ -1,0 +1,39 @@
+"""``forebear pack``: copies a signed release with its files into one folder or archive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(name="pack", epilog="Example: forebear pack /tmp/RELEASE --archive release.tar")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--archive", type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write this tar, whose bytes follow from the release alone.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="What was written, as JSON.")
+def command(*, out: Path, archive: Path | None, as_json: bool) -> int:
+    """Put the release that attest signed into the folder OUT, every byte checked first.
+
+    OUT is new, empty, or an earlier release, which is replaced. Files are hard links where the
+    disk allows it: change nothing in there.
+    """
+    from forebear.pipeline import find_root
+    from forebear.release.pack import pack, write_archive
+
+    folder = pack(find_root(), out)
+    if archive is not None:
+        write_archive(folder, archive)
+    if as_json:
+        body = {
+            "schema": "forebear.pack/v1",
+            "release": str(out),
+            "archive": str(archive) if archive else None,
+        }
+        click.echo(json.dumps(body, sort_keys=True))
+    else:
+        click.echo(f"packed {out}" + (f" and {archive}" if archive else ""))
+    return 0

@@ -1,0 +1,1 @@
+"""Reads a release or a repository as evidence, without changing it and without believing it."""

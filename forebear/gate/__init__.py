@@ -1,0 +1,1 @@
+"""Decides whether a measured candidate may be released. Pure: item files in, verdict out."""

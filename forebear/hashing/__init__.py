@@ -1,0 +1,1 @@
+"""Reads files and gives digests: path rules, the engine, the digest cache of the recorder."""

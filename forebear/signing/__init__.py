@@ -1,0 +1,1 @@
+"""Keys, signers beside their verifiers, and what an auditor trusts."""

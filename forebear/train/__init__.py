@@ -1,0 +1,1 @@
+"""The learning library: what the stages call. Needs ``forebear[train]``."""

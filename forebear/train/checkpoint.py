@@ -1,0 +1,174 @@
+"""Loads and saves checkpoints: safetensors and tokenizer files, nothing pickled.
+
+A checkpoint is a folder as ``save_pretrained`` writes it. :func:`probe_logits` digests what a
+model answers to one fixed probe; a stage reports it for the weights it starts from and for the
+weights it leaves, so that "this stage started from its parent's exact weights" can be checked.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forebear.errors import EnvironmentFailure, FormatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_PROBE_LENGTH = 16
+
+
+def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
+    """The causal language model in ``folder``, on the CPU, in ``dtype``, in evaluation mode.
+
+    Raises:
+        EnvironmentFailure: the folder is missing.
+        FormatError: a weight file is truncated, or a tensor is missing, extra or not finite.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    if not folder.is_dir():
+        raise EnvironmentFailure("there is no checkpoint here", where=str(folder))
+    _require_whole_files(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise FormatError(
+            f"cannot load the checkpoint: {str(error).splitlines()[0]}",
+            where=str(folder),
+            fix="the stage that wrote it must run again: dvc repro --force --single-item STAGE",
+        ) from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            raise FormatError(f"{kind.replace('_', ' ')}: {sorted(report[kind])[0]}", str(folder))
+    for name, tensor in model.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise FormatError(f"tensor {name} holds a value that is not finite", str(folder))
+    model.eval()
+    return model
+
+
+def _require_whole_files(folder: Path) -> None:
+    """Refuses a truncated safetensors file, which libraries report in many different ways."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FormatError("holds no safetensors file", where=str(folder))
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise FormatError(
+                f"is damaged or cut short ({error})",
+                where=str(file),
+                fix="run the stage that wrote it again, or `dvc checkout` it",
+            ) from error
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer saved beside the weights in ``folder``.
+
+    Raises:
+        FormatError: its files do not load.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise FormatError(f"cannot load the tokenizer: {first}", where=str(folder)) from error
+
+
+def save_checkpoint(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    dtype: str = "float32",
+) -> None:
+    """Writes weights and tokenizer to ``out``, whole or not at all.
+
+    The folder is built beside its final name, flushed and renamed, so a kill never leaves a
+    checkpoint that looks finished and is not.
+
+    Args:
+        model: what to save; it keeps its own dtype.
+        tokenizer: saved beside it, chat template included.
+        out: replaced when it exists.
+        dtype: torch's name of the stored type; a copy is cast, so tied tensors stay tied.
+    Raises:
+        EnvironmentFailure: the disk is full or refuses.
+    """
+    import torch
+
+    kind = getattr(torch, dtype)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        stored = model if model.dtype == kind else copy.deepcopy(model).to(kind)
+        stored.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        flush_tree(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise EnvironmentFailure(
+            f"cannot write the checkpoint: {error.strerror or error}",
+            where=str(out),
+            fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
+        ) from error
+    except Exception as error:
+        # safetensors wraps a full disk in its own error type
+        if "No space left" not in str(error) and "os error 28" not in str(error):
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+        raise EnvironmentFailure(
+            "cannot write the checkpoint: no space left on device",
+            where=str(out),
+            fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
+        ) from error
+
+
+def flush_tree(folder: Path) -> None:
+    """Forces every file below ``folder`` and the folder itself to disk."""
+    for entry in (*folder.rglob("*"), folder):
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def probe_logits(model: PreTrainedModel) -> str:
+    """SHA-256 of the float32 logits that ``model`` gives for one fixed probe, shape [1, T, V].
+
+    Equal digests mean equal answers bit by bit, on one machine; digests of two machines may
+    differ for equal weights.
+    """
+    import torch
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    probe_1T = torch.arange(1, _PROBE_LENGTH + 1).mul(977).remainder(vocabulary).unsqueeze(0)
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits_1TV: Any = model(input_ids=probe_1T, use_cache=False).logits
+    model.train(training)
+    return hashlib.sha256(logits_1TV.float().contiguous().numpy().tobytes()).hexdigest()
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """Number of parameters, tied ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,1 @@
+"""From declared sources to a ledgered corpus, a golden set and instruction rows."""

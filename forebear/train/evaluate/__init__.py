@@ -1,0 +1,1 @@
+"""Measures checkpoints. Deciding about them is ``forebear.gate``, which needs no torch."""

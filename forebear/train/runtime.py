@@ -1,0 +1,45 @@
+"""One place for randomness, threads and offline mode, set before a stage does anything."""
+
+from __future__ import annotations
+
+import os
+import random
+
+
+def configure(seed: int) -> None:
+    """Seeds every generator in use and fixes what else could move a bit.
+
+    Thread count is part of the result on a CPU (sums are split by thread), so it is fixed here:
+    ``FOREBEAR_THREADS`` or the number of cores, at most 2 by default, so that laptops agree.
+    Torch is touched only when it is installed, so light stages stay light.
+
+    Args:
+        seed: the stage's seed, in [0, 2^31).
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
+    random.seed(seed)
+
+
+def threads() -> int:
+    """Threads that a stage computes with."""
+    return int(os.environ.get("FOREBEAR_THREADS", str(min(2, os.cpu_count() or 1))))
+
+
+def configure_torch(seed: int) -> None:
+    """Seeds torch and numpy and asks torch for deterministic algorithms only."""
+    import numpy as np
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads())
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # libraries draw from the global generator
+    transformers.set_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

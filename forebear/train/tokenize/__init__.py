@@ -1,0 +1,1 @@
+"""From corpus to packed, memory-mapped training sequences, with the tokenizer measured."""

@@ -1,0 +1,104 @@
+"""C9: model-signing signatures are the owner's, and list the files that the stage produced.
+
+The bundle is parsed here, so that an auditor needs no further package. The list of files is
+compared both ways: the stock tool ignores ``.git*`` unless told otherwise.
+
+Rests on: provenance page, section 7, "OMS"; OpenSSF model-signing v1.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forebear.errors import FormatError, PolicyError, SignatureError
+from forebear.evidence.store import Evidence
+from forebear.formats import strictjson
+from forebear.formats.dsse import pae
+from forebear.formats.statement import PAYLOAD_TYPE, key_hint
+from forebear.pipeline import Out, Stage
+from forebear.signing.keys import PublicKey
+from forebear.signing.policy import TrustPolicy
+from forebear.verify.result import Finding, Unchecked, Verdict, failed
+
+PREDICATE = "https://model_signing/signature/v1.0"
+
+
+def check_oms(evidence: Evidence, policy: TrustPolicy) -> Verdict:
+    """Signature and list of files of every shipped checkpoint's ``model.sig``."""
+    models = [(stage, out) for stage, out in evidence.shipped if out.kind == "model"]
+    if not models:
+        return Unchecked("no checkpoint is shipped")
+    findings: list[Finding] = []
+    for stage, out in models:
+        path = f"attestations/{out.path}/model.sig"
+        if not evidence.has(path):
+            findings.append(Finding(path, f"the signature of {out.path} is missing"))
+            continue
+        try:
+            payload = _verified(evidence, policy, path)
+        except (PolicyError, SignatureError) as error:
+            findings.append(Finding(path, f"the signature is not the owner's: {error.what}"))
+            continue
+        findings += _check_files(evidence, stage, out, payload)
+    return failed(findings, f"{len(models)} checkpoints are signed, file by file")
+
+
+def _verified(evidence: Evidence, policy: TrustPolicy, path: str) -> Mapping[str, Any]:
+    """Payload of a bundle that a trusted, unrevoked owner key signed."""
+    value = strictjson.parse(evidence.read(path), where=path)
+    try:
+        hint = value["verificationMaterial"]["publicKey"]["hint"]
+        envelope = value["dsseEnvelope"]
+        (signature,) = envelope["signatures"]
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        sig = base64.b64decode(signature["sig"], validate=True)
+        payload_type = str(envelope["payloadType"])
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise SignatureError(f"it is no bundle with one signature of a key ({error})") from error
+    owner = _owner(policy, hint)
+    if payload_type != PAYLOAD_TYPE:
+        raise SignatureError(f"it is signed as {payload_type!a}, not {PAYLOAD_TYPE}")
+    owner.verify(sig, pae(payload_type, payload))
+    try:
+        statement = strictjson.parse(payload, where=path)
+    except FormatError as error:
+        raise SignatureError(f"its payload {error.what}") from error
+    if not isinstance(statement, dict) or statement.get("predicateType") != PREDICATE:
+        raise SignatureError(f"its payload is no {PREDICATE}")
+    return statement
+
+
+def _owner(policy: TrustPolicy, hint: object) -> PublicKey:
+    for key in policy.owner_keys:
+        if key_hint(key.pem) == hint:
+            policy.require_unrevoked(key.keyid)
+            return key
+    raise PolicyError("the hint names no trusted owner key")
+
+
+def _check_files(
+    evidence: Evidence, stage: Stage, out: Out, statement: Mapping[str, Any]
+) -> Iterator[Finding]:
+    path = f"attestations/{out.path}/model.sig"
+    if stage.name not in evidence.links:
+        yield Finding(path, f"the link of stage {stage.name!r} cannot be read")
+        return
+    try:
+        resources = statement["predicate"]["resources"]
+        signed = {f"{out.path}/{entry['name']}": str(entry["digest"]) for entry in resources}
+        plain = all(entry["algorithm"] == "sha256" for entry in resources)
+        unique = len(signed) == len(resources)
+    except (KeyError, TypeError) as error:
+        yield Finding(path, f"lists no files: {error!r}")
+        return
+    if not (plain and unique):
+        yield Finding(path, "lists files otherwise than once each, by SHA-256")
+        return
+    products = evidence.links[stage.name].link.products
+    made = {name: hexed for name, hexed in products.items() if name.startswith(f"{out.path}/")}
+    for name in sorted(made.keys() | signed.keys()):
+        if signed.get(name) != made.get(name):
+            yield Finding(path, f"does not sign {name} as stage {stage.name!r} produced it")

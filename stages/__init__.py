@@ -1,0 +1,1 @@
+"""The pipeline's stages, one thin script each; run with ``python -m stages.<name>``."""

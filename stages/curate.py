@@ -1,0 +1,30 @@
+"""The declared sources, filtered and split into corpus, golden set and instruction rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forebear.train.curate.params import CurateParams
+from forebear.train.stage import stage
+
+
+@stage("curate")
+def main(
+    params: CurateParams,
+    *,
+    corpus: Path,
+    golden: Path,
+    ledger: Path,
+    dropped: Path,
+    metrics: Path,
+) -> None:
+    """Reads the sources, holds the golden set out, filters the rest and keeps the ledger."""
+    from forebear.train.curate.work import build_corpus
+
+    build_corpus(
+        params, corpus=corpus, golden=golden, ledger=ledger, dropped=dropped, metrics=metrics
+    )
+
+
+if __name__ == "__main__":
+    main()
