@@ -6,7 +6,7 @@
     │  └─ MissingExtra                     4   names the extra to install
     ├─ FormatError     PathError           2   bytes that break a format (1 from ``verify``)
     ├─ SignatureError  PolicyError         1   a signature or a trust rule does not hold
-    └─ RecordError     GateError           1   a stage broke its declaration, or the gate did not pass
+    └─ RecordError     GateError           1   a stage broke what it declares, or the gate is shut
 
 Raised at a border, shown once, by the command line. Never used for control flow.
 """

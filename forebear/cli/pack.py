@@ -18,8 +18,8 @@ import click
 def command(*, out: Path, archive: Path | None, as_json: bool) -> int:
     """Put the release that attest signed into the folder OUT, every byte checked first.
 
-    OUT is new, empty, or an earlier release, which is replaced. Files are hard links where the
-    disk allows it: change nothing in there.
+    OUT is new, empty, or an earlier release, which is replaced. Files are copies:
+    nothing done in there touches the repository.
     """
     from forebear.pipeline import find_root
     from forebear.release.pack import pack, write_archive

@@ -46,17 +46,18 @@ def command(*, place: Path, trust: Path | None, strict: bool, as_json: bool) -> 
             json.dumps(report.to_json(strict=strict), ensure_ascii=True, indent=2, sort_keys=True)
         )
     else:
-        click.echo("\n".join(render(report)))
+        click.echo("\n".join(render(report, strict=strict)))
     return report.exit_code(strict=strict)
 
 
-def render(report: Report) -> list[str]:
+def render(report: Report, *, strict: bool = False) -> list[str]:
     """The report as lines of text; names from the evidence are printed safely."""
     lines = [f"{report.kind}, trusting {report.trust}"]
     for result in report.results:
         lines += _render_result(result)
     counts = {status: report.count(status) for status in _WORDS}
-    core = "verified" if report.exit_code() == 0 else "not verified"
+    held = report.exit_code(strict=strict) == 0
+    core = "verified" if held else "not verified"
     lines.append(
         f"{core}: {counts['passed']} checks passed, {counts['failed']} failed, "
         f"{counts['unchecked']} unchecked"

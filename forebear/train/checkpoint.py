@@ -48,7 +48,7 @@ def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
         ) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
-            raise FormatError(f"{kind.replace('_', ' ')}: {sorted(report[kind])[0]}", str(folder))
+            raise FormatError(f"{kind.replace('_', ' ')}: {min(report[kind])}", str(folder))
     for name, tensor in model.named_parameters():
         if not bool(torch.isfinite(tensor).all()):
             raise FormatError(f"tensor {name} holds a value that is not finite", str(folder))

@@ -160,43 +160,51 @@ def _durable_callback(label: str) -> Any:
                 _say(f"{label}: resumed at step {state.global_step} of {state.max_steps}")
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            last = state.global_step >= state.max_steps
-            if not last and time.monotonic() - self.saved_at >= save_every_s:
-                control.should_save = True
+            due = time.monotonic() - self.saved_at >= save_every_s
+            control.should_save = due and state.global_step < state.max_steps
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            folder = Path(args.output_dir)
-            saved = folder / f"checkpoint-{state.global_step}"
-            flush_tree(saved)
-            (saved / _MARK).touch()
-            flush_tree(saved)
-            for older in folder.glob("checkpoint-*"):
-                if older != saved:
-                    shutil.rmtree(older)
+            _mark_complete(Path(args.output_dir), state.global_step)
             self.saved_at = time.monotonic()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            loss = (logs or {}).get("loss")
-            if loss is None:
+            if "loss" in (logs or {}):
+                _require_finite(float(logs["loss"]), state.global_step, label)
+                self.report(state, float(logs["loss"]))
+
+        def report(self, state: Any, loss: float) -> None:
+            now, done = time.monotonic(), state.global_step
+            if now - self.reported_at < _REPORT_EVERY_S and done != state.max_steps:
                 return
-            if not math.isfinite(float(loss)):
-                raise RecordError(
-                    f"the loss is {loss} at step {state.global_step}",
-                    where=label,
-                    fix="lower the learning rate; earlier outs are untouched",
-                )
-            now = time.monotonic()
-            done = state.global_step
-            if now - self.reported_at >= _REPORT_EVERY_S or done == state.max_steps:
-                self.reported_at = now
-                rate = (now - self.started_at) / max(1, done - self.first_step)
-                left = (state.max_steps - done) * rate
-                _say(
-                    f"{label}: step {done} of {state.max_steps} ({done / state.max_steps:.0%}), "
-                    f"loss {float(loss):.3f}, {left:.0f} s left ({threads()} threads)"
-                )
+            self.reported_at = now
+            step_s = (now - self.started_at) / max(1, done - self.first_step)
+            _say(
+                f"{label}: step {done} of {state.max_steps} ({done / state.max_steps:.0%}), "
+                f"loss {loss:.3f}, {(state.max_steps - done) * step_s:.0f} s left "
+                f"({threads()} threads)"
+            )
 
     return Durable()
+
+
+def _mark_complete(folder: Path, step: int) -> None:
+    """Flushes the state of ``step`` to disk, marks it, and drops the older ones."""
+    saved = folder / f"checkpoint-{step}"
+    flush_tree(saved)
+    (saved / _MARK).touch()
+    flush_tree(saved)
+    for older in folder.glob("checkpoint-*"):
+        if older != saved:
+            shutil.rmtree(older)
+
+
+def _require_finite(loss: float, step: int, label: str) -> None:
+    if not math.isfinite(loss):
+        raise RecordError(
+            f"the loss is {loss} at step {step}",
+            where=label,
+            fix="lower the learning rate; earlier outs are untouched",
+        )
 
 
 def _say(text: str) -> None:

@@ -40,6 +40,6 @@ def configure_torch(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # libraries draw from the global generator
     transformers.set_seed(seed)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(mode=True)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

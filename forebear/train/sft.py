@@ -148,6 +148,10 @@ def fine_tune(
         epochs: passes over the rows.
         batch_rows: rows per optimizer step; must be a multiple of ``grad_accumulation``.
         lr: peak learning rate, warmed up, then cosine to zero.
+        grad_accumulation: parts that a step's rows are computed in; more parts, less memory.
+        warmup_ratio: share of the steps that warm up.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are scaled down to this norm.
     Returns:
         One row per step, and token counts ``tokens`` and ``tokens_padded``.
     Raises:

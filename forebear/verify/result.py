@@ -142,6 +142,11 @@ def failed(findings: list[Finding], otherwise: str) -> Verdict:
     return Failed(tuple(findings)) if findings else Passed(otherwise)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _to_json(result: CheckResult) -> dict[str, Any]:
     verdict = result.verdict
     entry: dict[str, Any] = {"id": result.id, "title": result.title, "status": result.status}

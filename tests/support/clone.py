@@ -1,4 +1,4 @@
-"""A clone of the repository as a user would have it, with the smoke profile, for end-to-end tests."""
+"""A clone of the repository as a user has it, with the smoke profile, for end-to-end tests."""
 
 from __future__ import annotations
 

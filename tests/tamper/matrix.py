@@ -453,6 +453,20 @@ def subject_changed_by_recorder(case: Case) -> None:
     )
 
 
+@row("57b", "C8")
+def builder_not_allowed(case: Case) -> None:
+    case.policy = {"allowed_builders": ("https://example.org/another",)}
+
+
+@row("57c", "C8")
+def builder_that_signed_nothing(case: Case) -> None:
+    case.change_payload(
+        PROVENANCE,
+        lambda statement: statement["predicate"]["runDetails"]["builder"].update(id="x"),
+        signer=case.built.owner,
+    )
+
+
 @row("60", "C8")
 def statement_of_another_kind(case: Case) -> None:
     shutil.copy(case.file("attestations/gate.sigstore.json"), case.file(PROVENANCE))

@@ -86,7 +86,7 @@ def test_absent_unshipped_outs_are_counted_not_called_checked(repo: Path, built:
     report = report_on(repo, built)
     assert report.exit_code() == 0
     (disk,) = [result for result in report.results if result.id == "C4"]
-    assert "1 outs are not here and were not checked" in str(disk.verdict)
+    assert "1 out not here, so not checked on disk" in str(disk.verdict)
 
 
 def test_an_absent_shipped_out_fails_c4(repo: Path, built: Simulated) -> None:

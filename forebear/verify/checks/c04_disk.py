@@ -19,7 +19,7 @@ from forebear.formats.link import is_virtual
 from forebear.hashing.digest import hash_files
 from forebear.pipeline import Out, Stage, link_path
 from forebear.signing.policy import TrustPolicy
-from forebear.verify.result import Finding, Verdict, failed
+from forebear.verify.result import Finding, Verdict, counted, failed
 
 UNLISTED = "is not listed in SHA256SUMS: it does not belong to the release"
 
@@ -40,9 +40,9 @@ def check_disk(evidence: Evidence, policy: TrustPolicy) -> Verdict:
     findings += _check_sums(evidence, digests)
     findings += _check_attested(evidence)
     unshipped = [out.path for _, out in absent if out.path not in shipped]
-    note = f"{len(digests)} files are what their stages produced"
+    note = f"{counted(len(digests), 'file')} compared with what the stages produced"
     if unshipped:
-        note += f"; {len(unshipped)} outs are not here and were not checked on disk"
+        note += f"; {counted(len(unshipped), 'out')} not here, so not checked on disk"
     return failed(_once(findings), note)
 
 

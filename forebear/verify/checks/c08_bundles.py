@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from forebear.errors import PolicyError, SignatureError
 from forebear.evidence.store import RELEASE_BUNDLE, Evidence
 from forebear.formats.statement import (
+    RECORDER,
     RELEASE,
     SLSA_PROVENANCE,
     TEST_RESULT,
@@ -23,7 +24,7 @@ from forebear.formats.statement import (
 )
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.checks.c02_layout import require_owner_signed
-from forebear.verify.result import Finding, Verdict, failed
+from forebear.verify.result import Finding, Verdict, counted, failed
 
 GATE = "attestations/gate.sigstore.json"
 PROVENANCE = "/provenance.sigstore.json"
@@ -39,7 +40,7 @@ def check_bundles(evidence: Evidence, policy: TrustPolicy) -> Verdict:
         f"attestations/{out.path}{PROVENANCE}" for _, out in evidence.shipped if out.kind == "model"
     ]
     findings += [Finding(path, "is missing") for path in needed if path not in evidence.bundles]
-    return failed(findings, f"{len(evidence.bundles)} statements are signed by the owner")
+    return failed(findings, f"{counted(len(evidence.bundles), 'statement')} signed by the owner")
 
 
 def _check_bundle(evidence: Evidence, policy: TrustPolicy, path: str) -> Iterator[Finding]:
@@ -57,7 +58,7 @@ def _check_bundle(evidence: Evidence, policy: TrustPolicy, path: str) -> Iterato
     if statement.predicate_type != expected:
         yield Finding(path, f"is a {statement.predicate_type}, where a {expected} belongs")
     elif expected == SLSA_PROVENANCE:
-        yield from _check_provenance(evidence, path, statement)
+        yield from _check_provenance(evidence, policy, path, statement)
 
 
 def _predicate_type(path: str) -> str:
@@ -66,8 +67,10 @@ def _predicate_type(path: str) -> str:
     return TEST_RESULT if path == GATE else SLSA_PROVENANCE
 
 
-def _check_provenance(evidence: Evidence, path: str, statement: Statement) -> Iterator[Finding]:
-    """Subjects of a provenance are the products of the checkpoint that it lies beside."""
+def _check_provenance(
+    evidence: Evidence, policy: TrustPolicy, path: str, statement: Statement
+) -> Iterator[Finding]:
+    """Subjects are the products of the checkpoint it lies beside; builder, the link's signer."""
     out = path.removeprefix("attestations/").removesuffix(PROVENANCE)
     stage = evidence.pipeline.producer(out)
     if stage is None or stage.name not in evidence.links:
@@ -80,3 +83,16 @@ def _check_provenance(evidence: Evidence, path: str, statement: Statement) -> It
     }
     if dict(statement.subjects) != products:
         yield Finding(path, f"is not about the files that stage {stage.name!r} produced in {out}")
+    builder = _builder(statement)
+    signer = f"{RECORDER}#{evidence.links[stage.name].envelope.keyid}"
+    if builder != signer:
+        yield Finding(path, f"names a builder that did not sign the link of stage {stage.name!r}")
+    elif policy.allowed_builders and builder not in policy.allowed_builders:
+        yield Finding(path, f"the trust policy does not allow the builder {builder}")
+
+
+def _builder(statement: Statement) -> str | None:
+    details = statement.predicate.get("runDetails")
+    builder = details.get("builder") if isinstance(details, dict) else None
+    found = builder.get("id") if isinstance(builder, dict) else None
+    return found if isinstance(found, str) else None

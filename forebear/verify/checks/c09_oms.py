@@ -21,7 +21,7 @@ from forebear.formats.statement import PAYLOAD_TYPE, key_hint
 from forebear.pipeline import Out, Stage
 from forebear.signing.keys import PublicKey
 from forebear.signing.policy import TrustPolicy
-from forebear.verify.result import Finding, Unchecked, Verdict, failed
+from forebear.verify.result import Finding, Unchecked, Verdict, counted, failed
 
 PREDICATE = "https://model_signing/signature/v1.0"
 
@@ -43,7 +43,7 @@ def check_oms(evidence: Evidence, policy: TrustPolicy) -> Verdict:
             findings.append(Finding(path, f"the signature is not the owner's: {error.what}"))
             continue
         findings += _check_files(evidence, stage, out, payload)
-    return failed(findings, f"{len(models)} checkpoints are signed, file by file")
+    return failed(findings, f"{counted(len(models), 'checkpoint')} signed, file by file")
 
 
 def _verified(evidence: Evidence, policy: TrustPolicy, path: str) -> Mapping[str, Any]:

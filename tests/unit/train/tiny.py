@@ -82,19 +82,19 @@ def write_taught_checkpoint(folder: Path, rows: Path, *, steps: int = 150) -> Pa
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     encoded = encode_rows(read_rows(rows), tokenizer)
     width = max(len(row["input_ids"]) for row in encoded)
-    ids_BT = torch.zeros(len(encoded), width, dtype=torch.long)
-    labels_BT = torch.full((len(encoded), width), -100)
+    ids = torch.zeros(len(encoded), width, dtype=torch.long)
+    labels = torch.full((len(encoded), width), -100)
     for number, row in enumerate(encoded):
         n_tokens = len(row["input_ids"])
-        ids_BT[number, :n_tokens] = torch.tensor(row["input_ids"])
+        ids[number, :n_tokens] = torch.tensor(row["input_ids"])
         answer = torch.tensor(row["completion_mask"], dtype=torch.bool)
-        labels_BT[number, :n_tokens][answer] = ids_BT[number, :n_tokens][answer]
+        labels[number, :n_tokens][answer] = ids[number, :n_tokens][answer]
     torch.set_num_threads(1)  # tiny products: a second thread only waits
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
-        model(input_ids=ids_BT, labels=labels_BT, use_cache=False).loss.backward()
+        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
         optimizer.step()
     save_checkpoint(model, tokenizer, folder)
     return folder

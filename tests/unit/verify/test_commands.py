@@ -29,7 +29,9 @@ def test_verify_tells_each_check_and_counts(built: Simulated):
 
 
 def test_verify_strict_returns_3(built: Simulated):
-    assert call(verify, built.packed, "--trust", built.owner_pub, "--strict")[0] == 3
+    code, text = call(verify, built.packed, "--trust", built.owner_pub, "--strict")
+    assert code == 3
+    assert text.splitlines()[-1].startswith("not verified: ")
 
 
 def test_verify_names_the_first_broken_edge(built: Simulated, tmp_path: Path):
