@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PROBE_LENGTH = 16
+# How the libraries' own errors tell of a disk that refuses: safetensors and tokenizers give the
+# system's error number, torch names its writer or the position it found in the file.
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+_WRITER_MARKS = ("iostream", "PytorchStreamWriter", "unexpected pos")
 
 
 def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
@@ -122,23 +127,31 @@ def save_checkpoint(
         flush_tree(partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise EnvironmentFailure(
-            f"cannot write the checkpoint: {error.strerror or error}",
-            where=str(out),
-            fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
-        ) from error
     except Exception as error:
-        # safetensors wraps a full disk in its own error type
-        if "No space left" not in str(error) and "os error 28" not in str(error):
-            raise
         shutil.rmtree(partial, ignore_errors=True)
+        refusal = disk_refusal(error)
+        if refusal is None:
+            raise
         raise EnvironmentFailure(
-            "cannot write the checkpoint: no space left on device",
+            f"cannot write the checkpoint: {refusal}",
             where=str(out),
             fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
         ) from error
+
+
+def disk_refusal(error: Exception) -> str | None:
+    """Why a file could not be written, in one line; None for an error about anything else.
+
+    A full disk arrives as an OSError, or wrapped in an error of the library that wrote.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    number = _SYSTEM_ERROR.search(str(error))
+    if number is not None:
+        return os.strerror(int(number.group(1)))
+    if any(mark in str(error) for mark in _WRITER_MARKS):
+        return "the disk is full, or refuses"
+    return None
 
 
 def flush_tree(folder: Path) -> None:

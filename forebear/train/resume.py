@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forebear.errors import EnvironmentFailure, RecordError
-from forebear.train.checkpoint import flush_tree
+from forebear.errors import ConfigError, EnvironmentFailure, ForebearError, RecordError
+from forebear.train.checkpoint import disk_refusal, flush_tree
 from forebear.train.runtime import threads
 
 if TYPE_CHECKING:
@@ -112,25 +112,19 @@ def run_trainer(trainer: Trainer, scratch: Path, *, label: str) -> list[dict[str
     state = _newest_complete(scratch / "trainer")
     try:
         trainer.train(resume_from_checkpoint=str(state) if state else None)
-    except OSError as error:
-        raise _disk_failure(scratch, error) from error
-    except RuntimeError as error:
-        # torch.save and safetensors report a full disk as a RuntimeError of their own
-        if not any(
-            mark in str(error) for mark in ("No space left", "iostream", "PytorchStreamWriter")
-        ):
+    except ForebearError:
+        raise
+    except Exception as error:
+        refusal = disk_refusal(error)
+        if refusal is None:
             raise
-        raise _disk_failure(scratch, error) from error
+        raise EnvironmentFailure(
+            f"cannot save the training state: {refusal}",
+            where=str(scratch),
+            fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
+        ) from error
     history = trainer.state.log_history
     return [{k: row[k] for k in _CURVE_KEYS if k in row} for row in history if "loss" in row]
-
-
-def _disk_failure(scratch: Path, error: BaseException) -> EnvironmentFailure:
-    return EnvironmentFailure(
-        f"cannot save the training state: {str(error).splitlines()[0]}",
-        where=str(scratch),
-        fix="free disk space and run `dvc repro` again; it goes on from the last durable point",
-    )
 
 
 def _newest_complete(folder: Path) -> Path | None:
@@ -147,7 +141,7 @@ def _durable_callback(label: str) -> Any:
     """A trainer callback that saves by the clock, marks whole states, and reports progress."""
     from transformers import TrainerCallback
 
-    save_every_s = float(os.environ.get("FOREBEAR_SAVE_EVERY_S", _SAVE_EVERY_S))
+    save_every_s = _save_every_s()
 
     class Durable(TrainerCallback):
         def __init__(self) -> None:
@@ -185,6 +179,16 @@ def _durable_callback(label: str) -> Any:
             )
 
     return Durable()
+
+
+def _save_every_s() -> float:
+    wanted = os.environ.get("FOREBEAR_SAVE_EVERY_S", str(_SAVE_EVERY_S))
+    try:
+        return float(wanted)
+    except ValueError as error:
+        raise ConfigError(
+            f"{wanted[:40]!r} is no number of seconds", where="FOREBEAR_SAVE_EVERY_S"
+        ) from error
 
 
 def _mark_complete(folder: Path, step: int) -> None:

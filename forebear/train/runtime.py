@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 
+from forebear.errors import ConfigError
+
 
 def configure(seed: int) -> None:
     """Seeds every generator in use and fixes what else could move a bit.
@@ -26,8 +28,15 @@ def configure(seed: int) -> None:
 
 
 def threads() -> int:
-    """Threads that a stage computes with."""
-    return int(os.environ.get("FOREBEAR_THREADS", str(min(2, os.cpu_count() or 1))))
+    """Threads that a stage computes with.
+
+    Raises:
+        ConfigError: ``FOREBEAR_THREADS`` is no positive number.
+    """
+    wanted = os.environ.get("FOREBEAR_THREADS", str(min(2, os.cpu_count() or 1)))
+    if not wanted.isdecimal() or int(wanted) == 0:
+        raise ConfigError(f"{wanted[:40]!r} is no positive number", where="FOREBEAR_THREADS")
+    return int(wanted)
 
 
 def configure_torch(seed: int) -> None:
@@ -41,5 +50,7 @@ def configure_torch(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002  # libraries draw from the global generator
     transformers.set_seed(seed)
     torch.use_deterministic_algorithms(mode=True)
+    # else every new tensor is first filled with NaN: a debugging aid that costs a tenth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

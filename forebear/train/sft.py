@@ -43,6 +43,7 @@ class SftParams(StageParams):
 
 
 Row = Mapping[str, str]
+IGNORED = -100  # label of a position that has no loss
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -159,7 +160,7 @@ def fine_tune(
         RecordError: the loss is no longer finite.
     """
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     from forebear.train.resume import epochs_in_order, run_trainer, trainer_arguments
 
@@ -187,7 +188,7 @@ def fine_tune(
         bf16=False,
         dataset_num_proc=None,
     )
-    trainer = SFTTrainer(
+    trainer = _answer_trainer()(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list([dict(encoded[row]) for row in order]),
@@ -201,6 +202,40 @@ def fine_tune(
         "tokens_padded": sum(len(batch) * max(lengths[row] for row in batch) for batch in batches),
     }
     return steps, counts
+
+
+def _answer_trainer() -> Any:
+    """TRL's ``SFTTrainer`` with the output layer computed where answers stand, and only there.
+
+    TRL's own loss walks the vocabulary in tiles, twice; that saves memory on a GPU and takes a
+    third of a step on a CPU (measured, 135M parameters, 640 tokens a step).
+    """
+    from torch.nn.functional import cross_entropy
+    from trl import SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,  # TRL's signature
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            labels_BT = inputs.pop("labels")
+            first = int((labels_BT != IGNORED).int().argmax(dim=1).min())
+            n_kept = labels_BT.shape[1] - first + 1  # the position before the first answer token
+            output = model(**inputs, logits_to_keep=n_kept, use_cache=False)
+            total = cross_entropy(
+                output.logits[:, :-1].flatten(0, 1).float(),
+                labels_BT[:, 1 - n_kept :].flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+            count = num_items_in_batch
+            loss = total / (count if count is not None else (labels_BT != IGNORED).sum())
+            return (loss, output) if return_outputs else loss
+
+    return AnswerTrainer
 
 
 def split_rows(

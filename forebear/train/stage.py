@@ -81,7 +81,7 @@ def read_params() -> tuple[Mapping[str, Any], str]:
     """The parameters as plain data, and the name of where they came from.
 
     Raises:
-        ConfigError: the file is not a mapping, or not YAML.
+        ConfigError: the file is not a mapping, not YAML or not UTF-8.
         EnvironmentFailure: there is no such file.
     """
     signed = os.environ.get(PARAMS_ENV)
@@ -94,6 +94,8 @@ def read_params() -> tuple[Mapping[str, Any], str]:
             where=str(file),
             fix="run from the folder that holds params.yaml",
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is no UTF-8 at byte {error.start}", where=str(file)) from error
     if signed:
         values = json.loads(text)
     else:
