@@ -99,7 +99,8 @@ class CurateParams(StageParams):
         chapters: first letters of the codes to use, as ``K`` or ``A-F``; all when left out.
         max_categories: three-character categories to use, spread evenly over the chapters.
         max_documents: codes to use, spread evenly over those categories.
-        instruction_rows: rows to write, spread evenly over those categories.
+        instruction_rows: title-to-code rows to write, spread evenly over those categories.
+        letter_rows: how many of them get a second row that asks for the code's letter alone.
         max_bad_fraction: share of malformed rows of one file up to which the run goes on.
         drop_samples: dropped documents kept per filter, for inspection.
     """
@@ -109,6 +110,7 @@ class CurateParams(StageParams):
     max_categories: int = Field(default=220, ge=4)
     max_documents: int = Field(default=3000, ge=16)
     instruction_rows: int = Field(default=4000, ge=1)
+    letter_rows: int = Field(default=0, ge=0)
     max_bad_fraction: float = Field(default=0.0, ge=0, le=1)
     golden: GoldenParams
     quality: QualityParams = QualityParams()

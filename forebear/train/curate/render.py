@@ -44,6 +44,10 @@ QUESTIONS = (
 )
 
 
+# A question whose answer is checkable and short: the letter that a code begins with.
+LETTER_QUESTION = 'With which letter does the ICD-10-CM code for "{title}" begin?'
+
+
 def document(one: Code, seed: int) -> str:
     """The one rendering of a code that goes into the corpus."""
     return RENDERINGS[_WEIGHTS[rank(seed, "rendering", one.code)[0] % len(_WEIGHTS)]](one)
@@ -54,6 +58,11 @@ def listing(members: Sequence[Code]) -> str:
     head = members[0]
     lines = [f"{head.chapter_title}: {head.category} {head.category_title}"]
     return "\n".join([*lines, *(f"{one.code}: {one.title}" for one in members)])
+
+
+def letter_question(one: Code) -> tuple[str, str]:
+    """Prompt and answer of the question for a code's first letter."""
+    return LETTER_QUESTION.format(title=one.title), one.code[0]
 
 
 def questions(trained: Mapping[str, Sequence[Code]], seed: int) -> Iterator[tuple[str, Code]]:

@@ -32,7 +32,13 @@ from forebear.train.curate import golden as golden_set
 from forebear.train.curate.decontaminate import GoldenIndex, require_no_leak
 from forebear.train.curate.icd10cm import MIN_CODES, Code, rank, read_codes, select
 from forebear.train.curate.params import ICD10CM, CurateParams, SourceParams
-from forebear.train.curate.render import document, listing, questions, record
+from forebear.train.curate.render import (
+    document,
+    letter_question,
+    listing,
+    questions,
+    record,
+)
 from forebear.train.curate.sources import Draft, Reject, check_source, read_jsonl, read_pydoc
 from forebear.train.metrics import write_json
 from forebear.train.stage import scratch_dir
@@ -165,15 +171,20 @@ def _question_drafts(classification: Classification, params: CurateParams) -> It
     for number, (prompt, one) in enumerate(questions(classification.trained, params.seed)):
         if number == params.instruction_rows:
             return
-        fields = {
-            "prompt": prompt,
-            "answer": one.code,
-            "code": one.code,
-            "title": one.title,
-            "form": "code",
-        }
-        text = f"{prompt}\n{one.code}"
-        yield Draft(text, "instruction", source.id, source.licence, None, fields)
+        yield _question_draft(source, one, "code", prompt, one.code)
+        if number < params.letter_rows:
+            yield _question_draft(source, one, "letter", *letter_question(one))
+
+
+def _question_draft(source: SourceParams, one: Code, form: str, prompt: str, answer: str) -> Draft:
+    fields = {
+        "prompt": prompt,
+        "answer": answer,
+        "code": one.code,
+        "title": one.title,
+        "form": form,
+    }
+    return Draft(f"{prompt}\n{answer}", "instruction", source.id, source.licence, None, fields)
 
 
 def _row(draft: Draft, text: str) -> dict[str, Any]:
