@@ -51,6 +51,6 @@ def configure_torch(seed: int) -> None:
     transformers.set_seed(seed)
     torch.use_deterministic_algorithms(mode=True)
     # else every new tensor is first filled with NaN: a debugging aid that costs a tenth of a step
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # untyped
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
