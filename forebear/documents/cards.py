@@ -24,8 +24,8 @@ _HUB_LICENCES = {
 }  # fmt: skip
 NAMES = {
     "mmlu_pro": "MMLU-Pro, multiple choice",
-    "mc4": "Title to code, four options of the same chapter",
-    "mc4_far": "Title to code, four options from anywhere",
+    "mc4": "Title to code, one sibling and two codes of another chapter beside it",
+    "mc4_far": "Title to code, four options of four chapters",
     "mc4_hard": "Title to code, four close options",
     "golden": "Golden set",
     "domain": "domain text",
