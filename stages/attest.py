@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import Field
 
 from forebear.pipeline import load_workspace
-from forebear.release.attest import Owner, Terms, attest
+from forebear.release.attest import Terms, attest
 from forebear.release.chain import load_recorders
+from forebear.release.owner import KeyOwner, Owner
 from forebear.signing.keys import default_directory, key_files, load_signer
 from forebear.train.stage import StageParams, stage
 
@@ -61,7 +62,7 @@ def _load_owner() -> Owner:
     file = Path(named) if named else key_files("owner", default_directory())[0]
     secret = os.environ.get(PASSPHRASE_ENV)
     passphrase = Path(secret).read_bytes().rstrip(b"\r\n") if secret else None
-    return Owner(load_signer(file, passphrase), file, passphrase)
+    return KeyOwner(load_signer(file, passphrase), file, passphrase)
 
 
 if __name__ == "__main__":

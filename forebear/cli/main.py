@@ -28,11 +28,16 @@ INTERRUPTED = 130
 # name → (module:function, help); the help stands here so that listing imports nothing
 COMMANDS: dict[str, tuple[str, str]] = {
     "attest": ("forebear.cli.attest:command", "Sign a release: layout, source link, manifests."),
+    "attach": ("forebear.cli.attach:command", "Add a later statement to a release."),
+    "deps": ("forebear.cli.deps:command", "Show what a stage read that dvc.yaml does not list."),
     "doctor": ("forebear.cli.doctor:command", "Check this machine; mend DVC's lock."),
     "document": ("forebear.cli.document:command", "Write or check the model's documents."),
+    "init": ("forebear.cli.init:command", "Have a DVC repository's own stages recorded."),
     "keys": ("forebear.cli.keys:command", "Create and list recorder and owner keys."),
+    "ledger": ("forebear.cli.ledger:command", "Prove which documents were seen, and by what."),
     "pack": ("forebear.cli.pack:command", "Copy a release with its files into one folder."),
     "record": ("forebear.cli.record:command", "Run one stage and sign its link."),
+    "reproduce": ("forebear.cli.reproduce:command", "Run stages again in a clean room."),
     "summary": ("forebear.cli.summary:command", "Show what the last run gained and cost."),
     "trace": ("forebear.cli.trace:command", "Walk from a file to everything it was made of."),
     "verify": ("forebear.cli.verify:command", "Check a release or repository, check by check."),

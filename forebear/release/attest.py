@@ -13,14 +13,13 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError, GateError
 from forebear.formats import strictjson
-from forebear.formats.dsse import parse_envelope
 from forebear.formats.layout import (
     ATTEST,
     LINKS,
@@ -30,12 +29,13 @@ from forebear.formats.layout import (
     derive_layout,
     shipped_outs,
 )
-from forebear.formats.link import PAYLOAD_TYPE, TREE
-from forebear.formats.statement import Bundle, Statement, key_hint, render_bundle, render_statement
+from forebear.formats.link import TREE
+from forebear.formats.statement import Statement
 from forebear.hashing.digest import manifest
 from forebear.pipeline import Out, Pipeline, Stage, link_path
-from forebear.release import oms, statements
+from forebear.release import statements
 from forebear.release.chain import SignedLink, require_chain
+from forebear.release.owner import Owner
 from forebear.release.sources import (
     compare_with_commit,
     declared_artifacts,
@@ -45,8 +45,7 @@ from forebear.release.sources import (
     source_paths,
     with_sources,
 )
-from forebear.signing.keys import PublicKey, Signer
-from forebear.signing.signer import sign_envelope
+from forebear.signing.keys import PublicKey
 
 LAYOUT = "root.layout"
 PIPELINE = "pipeline.json"
@@ -55,21 +54,6 @@ RELEASE_BUNDLE = "release.sigstore.json"
 PASSED = ("PASS", "PASS_WITH_WAIVERS")
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The owner's key, opened, and where it lies.
-
-    Attributes:
-        signer: signs layout, ``source`` and statements.
-        file: the private key; model-signing reads it by itself.
-        passphrase: of the file; None when it is not encrypted.
-    """
-
-    signer: Signer
-    file: Path
-    passphrase: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +106,6 @@ def attest(  # noqa: PLR0913  # one argument per input, all but the first three 
         ConfigError: the pipeline ships nothing, or more than a layout can express.
         EnvironmentFailure: something is missing or cannot be written.
     """
-    if owner.signer.public.role != "owner":
-        raise ConfigError("is no owner key", where=str(owner.file), fix="forebear keys new owner")
     pipeline = with_sources(pipeline, root, release=release)
     stages = [stage for stage in pipeline.stages if stage.name != ATTEST]
     sources = hash_artifacts(root, source_paths(pipeline), cache_dir=cache_dir)
@@ -136,15 +118,15 @@ def attest(  # noqa: PLR0913  # one argument per input, all but the first three 
         _LOG.warning("%d source file(s) differ from the commit", len(committed.differs))
     expires = (now or datetime.now(UTC)) + timedelta(days=terms.expires_days)
     layout = derive_layout(
-        pipeline, owner=owner.signer.public, recorders=recorders, expires=expires
+        pipeline, owner=owner.public, recorders=recorders, expires=expires
     )
     work = _Release(root, pipeline, owner, links, disk)
     work.add_signed(LAYOUT, layout)
     products = {**sources, **declared_artifacts(pipeline.stages)}
-    work.add_signed(_link_name(SOURCE, owner.signer.keyid), source_link(products, committed))
+    work.add_signed(_link_name(SOURCE, owner.public.keyid), source_link(products, committed))
     lock = load_lock(root, without=ATTEST)
     work.files[PIPELINE] = strictjson.dumps({**pipeline.to_json(), "lock": lock})
-    work.files[OWNER] = owner.signer.public.pem
+    work.files[OWNER] = owner.public.pem
     work.add_links()
     work.add_manifests()
     work.add_provenance()
@@ -180,16 +162,11 @@ class _Release:
 
     def add_signed(self, path: str, payload: bytes) -> None:
         """An in-toto layout or link in an envelope of the owner."""
-        self.files[path] = sign_envelope(self._owner.signer, payload, PAYLOAD_TYPE)
+        self.files[path] = self._owner.sign_envelope(payload)
 
     def add_bundle(self, path: str, statement: Statement) -> None:
         """A statement in a bundle of the owner."""
-        payload = render_statement(statement)
-        envelope = parse_envelope(
-            sign_envelope(self._owner.signer, payload, PAYLOAD_TYPE), where=path
-        )
-        hint = key_hint(self._owner.signer.public.pem)
-        self.files[path] = render_bundle(Bundle(envelope, hint))
+        self.files[path] = self._owner.sign_bundle(statement, where=path)
 
     def add_links(self) -> None:
         """Every stage link under the name that stock in-toto looks for."""
@@ -220,8 +197,8 @@ class _Release:
         shipped = {out.path for _, out in shipped_outs(self._pipeline)}
         for _, out in self._models():
             if out.path in shipped:
-                self.files[f"attestations/{out.path}/model.sig"] = oms.sign_model(
-                    self._root / out.path, self._owner.file, self._owner.passphrase
+                self.files[f"attestations/{out.path}/model.sig"] = self._owner.sign_model(
+                    self._root / out.path
                 )
 
     def add_sums_and_release(self, gate: Mapping[str, Any], terms: Terms) -> None:

@@ -30,7 +30,8 @@ from forebear.hashing.digest import hash_tree
 from forebear.pipeline import Out, Pipeline, Stage, inner_argv, link_path
 from forebear.recording.confine import unconfined
 from forebear.recording.runrecord import SCHEMA, params_tree
-from forebear.release.attest import Owner, Terms, attest
+from forebear.release.attest import Terms, attest
+from forebear.release.owner import KeyOwner
 from forebear.release.pack import pack
 from forebear.release.sources import hash_artifacts
 from forebear.signing.keys import Signer, create_key, load_signer
@@ -87,7 +88,7 @@ class Simulated:
         attest(
             self.repo,
             self.pipeline,
-            Owner(self.owner, self.owner_file),
+            KeyOwner(self.owner, self.owner_file),
             recorders=[self.recorder.public],
             gate="data/eval/verdict",
             documents="cards/documents",
