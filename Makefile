@@ -55,6 +55,11 @@ test: venv-dev  ## all tests, the smoke pipeline included
 smoke: venv-dev  ## the smoke pipeline alone, through dvc repro in a temporary clone
 	@python -m pytest -m e2e $(PYTEST_ARGS)
 
+FUZZ_ARGS ?=
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz  ## fuzz every parser, then 10,000 random changes of a release (FUZZ_ARGS)
+	@python -m tests.fuzz $(FUZZ_ARGS)
+
 .PHONY: lint
 lint: venv-dev  ## style, types, import contracts
 	ruff check .
@@ -108,4 +113,8 @@ $(VENV)/.package: $(VENV)/.train pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.package requirements/dev.txt
 	@python -m pip install --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	@python -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.txt
 	@touch $@

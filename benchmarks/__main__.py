@@ -1,59 +1,98 @@
-"""Prints the ratios that the design promises: ``python -m benchmarks`` (or ``make bench``).
+"""Measures what the design promises: ``python -m benchmarks [THEME…]`` (or ``make bench``).
 
-Ratios rather than times: they hold on a busy or a slow machine too. Needs 256 MiB of disk.
+Ratios of one run rather than times, since they hold on a slow machine too; works take turns, so
+that a busy spell hits all alike, and the load stands beside every figure. Needs 4 GiB of disk.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
+import argparse
+import json
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from forebear.hashing.digest import hash_files
+from benchmarks.measuring import load, n_cores, table
 
-N_FILES = 8
-FILE_BYTES = 32 * 2**20
-
-
-def best_of(n_runs: int, work: Callable[[], object]) -> float:
-    """Shortest time of several runs, in seconds."""
-    times = []
-    for _ in range(n_runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+Rows = list[dict[str, Any]]
 
 
-def hashing() -> float:
-    """Our digest engine's time over that of ``sha256sum`` on the same warm files."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{number}.bin" for number in range(N_FILES)]
-        for file in files:
-            file.write_bytes(os.urandom(FILE_BYTES))
-        theirs = ["sha256sum", *map(str, files)]
-        stock = best_of(3, lambda: subprocess.run(theirs, check=True, capture_output=True))
-        return best_of(3, lambda: hash_files(files)) / stock
+def _hashing(*, quick: bool) -> Rows:
+    from benchmarks.hashing import measure
+
+    return measure(quick=quick)
 
 
-def start_up() -> tuple[float, float]:
-    """Time of ``forebear --help``, in seconds, and its ratio to a bare Python's start."""
-    python = [sys.executable, "-c", "pass"]
-    ours = [sys.executable, "-P", "-c", "from forebear.cli.main import main; main()", "--help"]
-    bare = best_of(5, lambda: subprocess.run(python, check=True, capture_output=True))
-    help_s = best_of(5, lambda: subprocess.run(ours, check=True, capture_output=True))
-    return help_s, help_s / bare
+def _verifying(*, quick: bool) -> Rows:
+    from benchmarks.verifying import measure
+
+    return measure(quick=quick)
 
 
-def main() -> None:
-    """Measures and prints one line per promise."""
-    print(f"hashing: {hashing():.2f} of sha256sum's time on {os.cpu_count()} cores")
-    help_s, ratio = start_up()
-    print(f"--help:  {1000 * help_s:.0f} ms, {ratio:.1f} times a bare Python (budget 150 ms)")
+def _recording(*, quick: bool) -> Rows:
+    from benchmarks.recording import measure
+
+    return measure(quick=quick)
+
+
+def _scale(*, quick: bool) -> Rows:
+    from benchmarks.scale import measure
+
+    return measure(quick=quick)
+
+
+def _startup(*, quick: bool) -> Rows:
+    from benchmarks.startup import measure
+
+    return measure(quick=quick)
+
+
+def _ledger(*, quick: bool) -> Rows:
+    from benchmarks.ledger import curve
+
+    return curve((1_000,) if quick else (10_000, 100_000, 1_000_000))
+
+
+THEMES: Mapping[str, tuple[str, Callable[..., Rows]]] = {
+    "hashing": ("of_rate_in_memory at least 0.95", _hashing),
+    "verifying": ("forebear verify: the fastest verifier, at most 1 s above memory", _verifying),
+    "recording": ("extra_percent at most 2 on 60 s", _recording),
+    "scale": ("1,000,000 artifacts in seconds, in bounded memory", _scale),
+    "startup": ("forebear --help at most 150 ms", _startup),
+    "ledger": ("build, root and proofs by the number of documents", _ledger),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures the themes asked for, all when none is, and prints a table for each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("themes", nargs="*", metavar="THEME", help=", ".join(THEMES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
+    asked = parser.parse_args(arguments)
+    unknown = sorted(set(asked.themes) - THEMES.keys())
+    if unknown:
+        parser.error(f"no such theme: {', '.join(unknown)}; there are {', '.join(THEMES)}")
+    found: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.version.split()[0],
+        "cores": n_cores(),
+        "load": load(),
+        "quick": asked.quick,
+        "themes": {},
+    }
+    print(f"{n_cores()} cores, load {load()}")
+    for name in asked.themes or THEMES:
+        promise, measure = THEMES[name]
+        started = time.perf_counter()
+        rows = measure(quick=asked.quick)
+        found["themes"][name] = rows
+        print(f"\n{name}: {promise} (took {time.perf_counter() - started:.0f} s)\n{table(rows)}")
+        if asked.json is not None:  # after each theme: the later ones take minutes
+            asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

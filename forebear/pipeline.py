@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError
 
@@ -60,6 +61,8 @@ class Stage:
         meta: the stage's ``meta`` mapping.
         frozen: a source: DVC never runs it, so it has no link of its own.
         wdir: folder that the command runs in, relative to the root.
+        origin: where an import comes from: ``url``, its ``revision`` and ``path`` there, as far as
+            DVC knows them; empty for anything else.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Stage:
     meta: dict[str, Any] = field(default_factory=dict)
     frozen: bool = False
     wdir: str = "."
+    origin: dict[str, str] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
         """The ``meta: {forebear: …}`` mapping of the stage; empty when there is none.
@@ -172,15 +176,18 @@ class Workspace:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The DVC root: ``DVC_ROOT`` when set, else the nearest folder upwards that holds ``.dvc``.
+    """The DVC root: the nearest folder upwards that holds ``.dvc``; ``DVC_ROOT`` when none does.
+
+    The current folder comes first: DVC runs a stage in its own repository, but for an experiment
+    elsewhere on disk it sets ``DVC_ROOT`` to the repository that the experiment was started in.
 
     Raises:
         EnvironmentFailure: no DVC repository, or one outside a git repository.
     """
-    named = os.environ.get("DVC_ROOT")
-    here = Path(named) if named and start is None else (start or Path.cwd())
-    here = here.absolute()
-    for folder in (here, *here.parents):
+    named = os.environ.get("DVC_ROOT") if start is None else None
+    here = (start or Path.cwd()).absolute()
+    there = [Path(named).absolute()] if named else []
+    for folder in (here, *here.parents, *there):
         if (folder / ".dvc").is_dir():
             if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
                 raise EnvironmentFailure(
@@ -239,6 +246,57 @@ def load_workspace(root: Path) -> Workspace:
         ),
     )
     return Workspace(pipeline=pipeline, cache_dir=cache_dir, dvc_md5=md5)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One key below ``stages:``, resolved by DVC from a text that need not lie on disk.
+
+    Attributes:
+        each: what names one of its stages there: ``${key}``, ``${item}``; empty for a plain stage,
+            ``None`` when nothing in the template does (a list of mappings).
+        stages: command as DVC runs it, by the stage's full name; a list is one command each.
+    """
+
+    each: str | None
+    stages: Mapping[str, str | list[str]]
+
+
+def resolve_text(root: Path, text: str) -> dict[str, Template]:
+    """What DVC makes of the text of a ``dvc.yaml`` at ``root``, by key; nothing is written.
+
+    Raises:
+        ConfigError: DVC refuses it.
+    """
+    import yaml
+    from dvc.exceptions import DvcException
+    from dvc.parsing import DataResolver, EntryDefinition, MatrixDefinition
+    from dvc.repo import Repo
+
+    try:
+        value = yaml.safe_load(text)
+        repo = Repo(str(root))
+        found = {}
+        each: str | None
+        for name, definition in DataResolver(repo, str(root), value).definitions.items():
+            if isinstance(definition, EntryDefinition):
+                each, resolved = "", definition.resolve()
+            else:
+                each = _each(definition, matrix=isinstance(definition, MatrixDefinition))
+                resolved = definition.resolve_all()
+            found[name] = Template(each, {key: one["cmd"] for key, one in resolved.items()})
+        repo.close()
+    except (DvcException, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"DVC refuses the pipeline: {error}", where=DVC_FILE) from error
+    return found
+
+
+def _each(definition: Any, *, matrix: bool) -> str | None:
+    values = definition.resolved_iterable
+    if matrix or isinstance(values, Mapping):
+        return "${key}"
+    inner = [value for value in values if not isinstance(value, str)]
+    return None if any(isinstance(value, Mapping | Sequence) for value in inner) else "${item}"
 
 
 def link_path(stage: Stage | str) -> str:
@@ -307,7 +365,8 @@ def _from_dvc(stage: Any, root: Path, read_params: _ParamsReader) -> Stage:
     from dvc.dependency import ParamsDependency
 
     cmd = stage.cmd or ""
-    plain = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+    origin = _origin(stage.deps[0]) if stage.is_import else {}
+    plain = [] if origin else [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
     wdir = os.path.relpath(stage.wdir, root)
     return Stage(
         name=_stage_name(stage, root),
@@ -320,7 +379,31 @@ def _from_dvc(stage: Any, root: Path, read_params: _ParamsReader) -> Stage:
         meta=_plain(stage.meta or {}),
         frozen=bool(stage.frozen) or not cmd,
         wdir=Path(wdir).as_posix(),
+        origin=origin,
     )
+
+
+def _origin(dep: Any) -> dict[str, str]:
+    """Where an import comes from, as the ``.dvc`` file says; nothing is fetched."""
+    repo = getattr(dep, "def_repo", None)
+    if repo:
+        found = {
+            "url": _without_secrets(str(repo.get("url", ""))),
+            "revision": str(repo.get("rev_lock") or repo.get("rev") or ""),
+            "path": str(dep.def_path),
+        }
+    else:
+        known = (dep.meta.version_id if dep.meta else None) or dep.hash_info.value
+        found = {"url": _without_secrets(str(dep.def_path)), "revision": str(known or "")}
+    return {key: value for key, value in found.items() if value}
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password and query, where credentials are often written."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _stage_name(stage: Any, root: Path) -> str:
@@ -444,6 +527,7 @@ def _stage_to_json(stage: Stage) -> dict[str, Any]:
         "meta": stage.meta,
         "frozen": stage.frozen,
         "wdir": stage.wdir,
+        **({"origin": stage.origin} if stage.origin else {}),
     }
 
 
@@ -461,6 +545,7 @@ def _stage_from_json(value: object, where: str) -> Stage:
         meta=_require(entry.get("meta"), dict, "meta", at),
         frozen=_require(entry.get("frozen"), bool, "frozen", at),
         wdir=_require(entry.get("wdir"), str, "wdir", at),
+        origin=_require(entry.get("origin", {}), dict, "origin", at),
     )
 
 

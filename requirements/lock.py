@@ -22,7 +22,14 @@ HERE = Path(__file__).resolve().parent
 # torch: its builds differ between machines. llm and llama-cpp-python: the base model's package
 # asks for them, nothing of ours imports them, and the second is compiled for ten minutes.
 LEFT_OUT = {"torch", "llm", "llama-cpp-python", "forebear", "pip", "setuptools"}
-LOCKS = {"core": (), "train": ("train", "demo"), "dev": ("train", "demo", "dev")}
+LOCKS = {
+    "core": (),
+    "train": ("train", "demo"),
+    "dev": ("train", "demo", "dev"),
+    "fuzz": ("fuzz",),
+}
+# added to an environment that has the rest; not in dev, since it exists for fewer machines
+ALONE = {"fuzz"}
 
 
 def needed(roots: Iterable[str], own: dict[str, list[str]]) -> dict[str, set[str]]:
@@ -83,8 +90,10 @@ def main() -> None:
     ]
     found = {}
     for lock, extras in LOCKS.items():
-        roots = project["dependencies"] + [text for extra in extras for text in own[extra]]
-        found[lock] = needed(roots + (torch if extras else []), own)
+        roots = [text for extra in extras for text in own[extra]]
+        if lock not in ALONE:
+            roots += project["dependencies"] + (torch if extras else [])
+        found[lock] = needed(roots, own)
     pins = {f"{name}=={metadata.version(name)}" for names in found.values() for name in names}
     hashes = fetch_hashes(sorted(pins))
     for lock, names in found.items():

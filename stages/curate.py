@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from forebear.train.curate.params import CurateParams
 from forebear.train.stage import stage
+
+# A list that names nothing, and no salt.
+_NOTHING = Path(os.devnull)
 
 
 @stage("curate")
@@ -17,12 +21,21 @@ def main(
     ledger: Path,
     dropped: Path,
     metrics: Path,
+    takedown: Path = _NOTHING,
+    salt: Path = _NOTHING,
 ) -> None:
     """Reads the sources, holds the golden set out, filters the rest and keeps the ledger."""
+    from forebear.train.curate.takedown import read_salt, read_takedown
     from forebear.train.curate.work import build_corpus
 
     build_corpus(
-        params, corpus=corpus, golden=golden, ledger=ledger, dropped=dropped, metrics=metrics
+        params,
+        corpus=corpus,
+        golden=golden,
+        ledger=ledger,
+        dropped=dropped,
+        metrics=metrics,
+        takedown=read_takedown(takedown, salt=read_salt(salt)),
     )
 
 

@@ -15,6 +15,7 @@ def main(
     candidate: Path,
     reference: Path,
     golden: Path,
+    waivers: Path,
     out: Path,
     metrics: Path,
 ) -> None:
@@ -26,6 +27,7 @@ def main(
         golden=golden,
         out=out,
         metrics_file=metrics,
+        waivers=waivers,
     )
 
 

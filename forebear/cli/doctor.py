@@ -55,6 +55,7 @@ def _examine(*, mend: bool) -> Iterator[Line]:
     yield Line("python", "ok", platform.python_version())
     yield _dvc_version()
     yield from _keys()
+    yield _confinement()
     try:
         root = find_root()
     except ForebearError as error:
@@ -76,20 +77,54 @@ def _dvc_version() -> Line:
 
 
 def _keys() -> Iterator[Line]:
-    from forebear.errors import ForebearError
-    from forebear.signing.keys import default_directory, is_encrypted, key_files, load_public
+    import os
 
-    for role in ("recorder", "owner"):
+    from forebear.signing.keyring import describe
+    from forebear.signing.keys import Role, default_directory
+
+    roles: tuple[Role, ...] = ("recorder", "owner")
+    for role in roles:
         subject = f"{role} key"[:10]
-        private, public = key_files(role, default_directory())
-        if not private.exists():
-            yield Line(subject, "fault", f"there is no {role} key", f"forebear keys new {role}")
+        named = os.environ.get(f"FOREBEAR_{role.upper()}_KEY")
+        if named:
+            yield Line(subject, "ok", f"named by FOREBEAR_{role.upper()}_KEY")
             continue
-        try:
-            locked = ", encrypted" if is_encrypted(private) else ""
-            yield Line(subject, "ok", f"{load_public(public).keyid[:8]}{locked} {private}")
-        except ForebearError as error:
-            yield Line(subject, "fault", f"{error.where}: {error.what}", error.fix)
+        row = describe(role, default_directory())
+        if row.state == "missing":
+            yield Line(subject, "fault", f"there is no {role} key", f"forebear keys new {role}")
+        elif row.state == "refused":
+            fix = row.fix or "forebear keys show"
+            yield Line(subject, "fault", f"{row.private}: {row.reason}", fix)
+        elif row.state == "public":
+            variable = f"FOREBEAR_{role.upper()}_KEY"
+            yield Line(
+                subject, "fault", f"the private half of {row.public} is not here",
+                f"name its token or key service in {variable}; or move the public half away "
+                f"and run forebear keys new {role}",
+            )  # fmt: skip
+        else:
+            locked = ", encrypted" if row.state == "locked" else ""
+            yield Line(subject, "ok", f"{(row.keyid or '')[:8]}{locked} {row.private}")
+
+
+def _confinement() -> Line:
+    """What confinement stages get here, found out by trying."""
+    import os
+
+    from forebear.recording.confine import NO_NETWORK
+    from forebear.recording.trial import try_confinement
+
+    try:
+        report, seconds = try_confinement()
+    except OSError as error:
+        return Line("confined", "warning", f"cannot be tried: {error.strerror}")
+    abi = f" ABI {report.abi}" if report.abi else ""
+    text = f"{report.level} by {report.mechanism}{abi}, network: {report.network}"
+    if report.level != "enforced" or report.network != NO_NETWORK:
+        root = "; stages run as root, better not" if os.geteuid() == 0 else ""
+        return Line("confined", "warning", f"{text} ({report.reason}{root})",
+                    "a Linux kernel with Landlock and user namespaces allowed")  # fmt: skip
+    return Line("confined", "ok", f"{text}, {seconds * 1000:.0f} ms")
 
 
 def _git(root: Path) -> Line:

@@ -77,32 +77,13 @@ def _inputs(root: Path) -> tuple[Inputs, Path]:
     Raises:
         ConfigError: there is no such stage, or its command lacks an option.
     """
-    from forebear.documents.build import Inputs
+    from forebear.documents.build import inputs_of
     from forebear.errors import ConfigError
     from forebear.pipeline import inner_argv, load_pipeline
 
     stage = load_pipeline(root).stage(_STAGE)
     words = inner_argv(stage)
-    options = {
-        word.removeprefix("--"): Path(value)
-        for word, value in itertools.pairwise(words)
-        if word.startswith("--")
-    }
-    lacking = [n for n in ("links", "declarations", "trust", "out") if n not in options]
-    if lacking:
-        raise ConfigError(
-            f"the command lacks --{', --'.join(lacking)}", where=f"dvc.yaml: {_STAGE}.cmd"
-        )
-    return (
-        Inputs(
-            root=root,
-            links=options["links"],
-            declarations=options["declarations"],
-            trust=options["trust"],
-            base=options.get("base"),
-            ledger=options.get("ledger"),
-            verdict=options.get("verdict"),
-            params=stage.params,
-        ),
-        options["out"],
-    )
+    out = next((value for word, value in itertools.pairwise(words) if word == "--out"), None)
+    if out is None:
+        raise ConfigError("the command lacks --out", where=f"dvc.yaml: {_STAGE}.cmd")
+    return inputs_of(words, root, stage.params), Path(out)

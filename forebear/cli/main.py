@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("forebear.cli.reproduce:command", "Run stages again in a clean room."),
     "summary": ("forebear.cli.summary:command", "Show what the last run gained and cost."),
     "trace": ("forebear.cli.trace:command", "Walk from a file to everything it was made of."),
+    "waive": ("forebear.cli.waive:command", "Let one fault of the gate pass, signed, for a time."),
     "verify": ("forebear.cli.verify:command", "Check a release or repository, check by check."),
 }
 

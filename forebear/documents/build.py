@@ -9,27 +9,33 @@ Source: compliance page, sections 1 and 2.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from forebear.documents.declarations import parse_declarations
 from forebear.documents.evidence import Evidence, SignedFile, load_keys
 from forebear.documents.facts import Sources, collect_facts
+from forebear.documents.generator import generator_sha256
 from forebear.documents.render import CARD, CARD_JSON, HUB_CARD, Renderer
-from forebear.errors import EnvironmentFailure
+from forebear.errors import ConfigError, EnvironmentFailure, FormatError
 from forebear.formats import strictjson
 from forebear.signing.keys import default_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from forebear.documents.values import Facts
+    from forebear.formats.link import Link
 
 FACTS = "facts.json"
 INDEX = "documents.json"
+INDEX_SCHEMA = "forebear.documents/0"
 _AUDIENCE = {CARD: "public", CARD_JSON: "public", HUB_CARD: "public", FACTS: "internal"}
 
 
@@ -60,6 +66,32 @@ class Inputs:
     stage: str = "document"
 
 
+def inputs_of(argv: Sequence[str], root: Path, params: Mapping[str, Any]) -> Inputs:
+    """What a stage that runs ``stages.document`` reads, by the options of its command.
+
+    Raises:
+        ConfigError: the command lacks an option.
+    """
+    options = {
+        word.removeprefix("--"): Path(value)
+        for word, value in itertools.pairwise(argv)
+        if word.startswith("--")
+    }
+    lacking = [name for name in ("links", "declarations", "trust") if name not in options]
+    if lacking:
+        raise ConfigError(f"the command lacks --{', --'.join(lacking)}", where="dvc.yaml: document")
+    return Inputs(
+        root=root,
+        links=options["links"],
+        declarations=options["declarations"],
+        trust=options["trust"],
+        base=options.get("base"),
+        ledger=options.get("ledger"),
+        verdict=options.get("verdict"),
+        params=params,
+    )
+
+
 def build_documents(inputs: Inputs) -> tuple[Facts, dict[str, bytes]]:
     """The facts, and every file by name.
 
@@ -80,9 +112,21 @@ def build_documents(inputs: Inputs) -> tuple[Facts, dict[str, bytes]]:
             _read_declarations(inputs), where=inputs.declarations.as_posix()
         ),
     )
-    files = {FACTS: facts.to_bytes(), **Renderer(facts).documents()}
+    return facts, render_documents(facts)
+
+
+def render_documents(facts: Facts) -> dict[str, bytes]:
+    """Every file by name: the facts, the documents, the index.
+
+    Raises:
+        FormatError: the facts lack what a document shows; :func:`build_documents` gives all.
+    """
+    try:
+        files = {FACTS: facts.to_bytes(), **Renderer(facts).documents()}
+    except (KeyError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
+        raise FormatError(f"cannot be shown: {error}", FACTS) from error
     files[INDEX] = _index(facts, files)
-    return facts, files
+    return files
 
 
 def write_documents(files: Mapping[str, bytes], out: Path) -> None:
@@ -98,6 +142,29 @@ def write_documents(files: Mapping[str, bytes], out: Path) -> None:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def rebuild_facts(
+    links: Mapping[str, tuple[SignedFile, Link]], read: Callable[[str], bytes], inputs: Inputs
+) -> Facts:
+    """The facts once more, from verified links and the files they sign; nothing is declared.
+
+    Args:
+        links: by stage, as a file and as an object; only those of stages that read no link.
+        read: bytes of a file by its path; what it raises passes through.
+        inputs: as the stage that wrote the documents had them.
+
+    Raises:
+        SignatureError: a file is not what a link signs.
+    """
+    evidence = Evidence(inputs.root, links, read)
+    return collect_facts(
+        evidence,
+        _sources(evidence, inputs),
+        own_stage=inputs.stage,
+        params=inputs.params,
+        declarations=parse_declarations(None, where=inputs.declarations.as_posix()),
+    )
 
 
 def _sources(evidence: Evidence, inputs: Inputs) -> Sources:
@@ -136,9 +203,10 @@ def _index(facts: Facts, files: Mapping[str, bytes]) -> bytes:
         for name, data in files.items()
     )
     body = {
-        "schema": "forebear.documents/0",
+        "schema": INDEX_SCHEMA,
         "draft": facts.draft,
         "facts_sha256": facts.sha256(),
+        "generator_sha256": generator_sha256(),
         "documents": sorted(entries, key=lambda entry: str(entry["path"])),
     }
     return strictjson.dumps(body)

@@ -34,6 +34,7 @@ NAMES = {
     "quality": "quality",
     "exact_copy": "exact copies",
     "decontamination": "overlap with an evaluation set",
+    "takedown": "takedown list",
 }
 
 TRAINING = Table(
@@ -120,6 +121,15 @@ VERDICT = Lines(
         ("eval.gate.waivers", "Waivers used"),
     )
 )
+WAIVERS = Table(
+    "eval.waivers",
+    "Faults of the evaluation that a person let pass",
+    (
+        ("task", "Task"), ("reference", "Compared with"), ("delta", "Difference"),
+        ("reason", "Reason given"), ("approver", "Waived by"), ("expires", "Until"),
+    ),
+    "none.",
+)  # fmt: skip
 ALLOWANCES = Table(
     "limit.allowances",
     "Rules of the pipeline that were set aside",
@@ -236,6 +246,8 @@ OECD_SECTIONS: tuple[Section, ...] = (
                  "data.optout.method", "data.takedown.method", "data.bias_measures",
                  "data.unsuitability_measures"),
             FILTERS,
+            Lines((("data.takedown.entries", "Entries of the takedown list"),
+                   ("data.takedown.documents", "Documents dropped for it"))),
         ),
         ("Data & Input", "Reporting framework 2"),
     ),
@@ -259,7 +271,7 @@ OECD_SECTIONS: tuple[Section, ...] = (
     ),
     Section(
         "Evaluation results",
-        (RESULTS, VERDICT, GATE, _own("eval.redteam.summary")),
+        (RESULTS, VERDICT, GATE, WAIVERS, _own("eval.redteam.summary")),
         ("Principle 1.4", "Reporting framework 1"),
     ),
     Section(
@@ -267,6 +279,7 @@ OECD_SECTIONS: tuple[Section, ...] = (
         (
             _own("limit.known"),
             ALLOWANCES,
+            WAIVERS,
             Lines((("train.forgetting",
                     "Rise of the loss on general text during continued pre-training"),
                    ("model.base.tuned", "Signs that the base had been instruction-tuned"))),
@@ -315,7 +328,7 @@ HUB_SECTIONS: tuple[Section, ...] = (
         _own("use.intended", "use.out_of_scope", "use.prohibited", "use.users"),)),
     Section("Training", (TRAINING, _own("train.objective"))),
     Section("Data", (DATA, ROLES, Lines((("data.latest_collection", "Latest collection"),)))),
-    Section("Evaluation", (RESULTS, VERDICT)),
+    Section("Evaluation", (RESULTS, VERDICT, WAIVERS)),
     Section("Limitations", (_own("limit.known"), ALLOWANCES)),
     Section("Energy and compute", (TOTALS,)),
     Section("Licence and notices", (LICENCE, _own("copyright.contact"))),

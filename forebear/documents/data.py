@@ -32,6 +32,11 @@ def collect_data(
     for name in ("kept", "intake"):
         values[f"data.ledger.{name}"] = roots(f"/{name}/root")
         values[f"data.ledger.{name}_documents"] = roots(f"/{name}/documents", unit="documents")
+    for name, unit in (("entries", "entries"), ("documents", "documents")):
+        found = evidence.search(f"/takedown/{name}")
+        if found.kind == "computed":
+            found = found.model_copy(update={"unit": unit})
+        values[f"data.takedown.{name}"] = found
     values["data.replay_share"] = evidence.search("/replay_share/realised")
 
 

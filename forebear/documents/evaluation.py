@@ -34,9 +34,10 @@ def collect_evaluation(
     gate: SignedFile | None,
     comparison: SignedFile | None,
 ) -> None:
-    """Adds ``eval.results``, ``eval.gate.*`` and ``eval.pairs``."""
+    """Adds ``eval.results``, ``eval.gate.*``, ``eval.pairs`` and ``eval.waivers``."""
     tables["eval.results"] = () if comparison is None else _result_rows(comparison)
     tables["eval.pairs"] = () if gate is None else _pair_rows(gate)
+    tables["eval.waivers"] = () if gate is None else _waiver_rows(gate)
     for name in ("verdict", "profile", "label"):
         values[f"eval.gate.{name}"] = (
             unknown(_NO_EVAL) if gate is None else _text(gate, f"/{name}", "none given")
@@ -114,4 +115,18 @@ def _pair_rows(gate: SignedFile) -> tuple[Row, ...]:
         }
         cells["reasons"] = gate.value(f"{at}/reasons") if pair.get("reasons") else _NO_REASONS
         rows.append(Row(key=f"{pair.get('task')}:{pair.get('reference')}", cells=cells))
+    return tuple(rows)
+
+
+def _waiver_rows(gate: SignedFile) -> tuple[Row, ...]:
+    """Each fault that a named person let pass, why, and until when."""
+    rows = []
+    waivers = gate.get("/waivers")
+    for number, waiver in enumerate(waivers if isinstance(waivers, list) else []):
+        if not isinstance(waiver, dict):
+            continue
+        at = f"/waivers/{number}"
+        names = ("task", "reference", "delta", "reason", "approver", "expires")
+        cells = {name: gate.value(f"{at}/{name}", reason="not stated") for name in names}
+        rows.append(Row(key=f"{waiver.get('task')}:{waiver.get('reference')}", cells=cells))
     return tuple(rows)

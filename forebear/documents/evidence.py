@@ -18,6 +18,7 @@ from forebear.documents.values import EvidenceFile, EvidenceRef, Value, unknown
 from forebear.errors import EnvironmentFailure, ForebearError, FormatError, SignatureError
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
+from forebear.formats.layout import ATTEST
 from forebear.formats.link import PAYLOAD_TYPE, TREE, Link, parse_link
 from forebear.hashing.digest import Tree, hash_tree
 from forebear.hashing.paths import check_relative_path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 RUN = ("byproducts", "forebear")  # where a link keeps what the recorder measured
 
-_ABSENT = object()
+ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,13 @@ class SignedFile:
     def _first(self, pointers: Sequence[str]) -> tuple[str, Any] | None:
         for pointer in pointers:
             value = follow(self.content, pointer)
-            if value is not _ABSENT and value is not None:
+            if value is not ABSENT and value is not None:
                 return pointer, value
         return None
 
 
 def follow(content: Any, pointer: str) -> Any:
-    """What an RFC 6901 pointer leads to; a private marker when it leads nowhere."""
+    """What an RFC 6901 pointer leads to; :data:`ABSENT` when it leads nowhere."""
     here = content
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
@@ -116,7 +117,7 @@ def follow(content: Any, pointer: str) -> Any:
         elif isinstance(here, list) and name.isdecimal() and int(name) < len(here):
             here = here[int(name)]
         else:
-            return _ABSENT
+            return ABSENT
     return here
 
 
@@ -152,10 +153,17 @@ class Evidence:
     Args:
         root: folder that the paths in the links are relative to.
         links: by stage name, the link as a file and as an object.
+        read: bytes of a file by its path; from ``root`` when left out.
     """
 
-    def __init__(self, root: Path, links: Mapping[str, tuple[SignedFile, Link]]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        links: Mapping[str, tuple[SignedFile, Link]],
+        read: Callable[[str], bytes] | None = None,
+    ) -> None:
         self._root = root
+        self._bytes = read or self._from_disk
         self._links = dict(links)
         self._files: dict[str, SignedFile] = {}
         self._trees: dict[str, Tree] = {}
@@ -173,6 +181,8 @@ class Evidence:
         """
         loaded: dict[str, tuple[SignedFile, Link]] = {}
         for file in sorted((root / links).glob("*.link")):
+            if file.name == f"{ATTEST}.link":  # of an earlier run: no dep, so closed to the stage
+                continue
             path = file.relative_to(root).as_posix()
             signed, link = _load_link(file, path, keys)
             if not any(name.endswith(".link") for name in link.materials):
@@ -252,14 +262,7 @@ class Evidence:
         return str(found or "")
 
     def _read(self, path: str) -> SignedFile:
-        try:
-            data = (self._root / path).read_bytes()
-        except OSError as error:
-            raise EnvironmentFailure(
-                f"cannot read the evidence: {error.strerror}",
-                where=path,
-                fix="run `dvc pull`, or `dvc repro` to make it again",
-            ) from error
+        data = self._bytes(path)
         sha256 = hashlib.sha256(data).hexdigest()
         stage, tree = self._signer_of(path, sha256)
         signed = self.link(stage)
@@ -268,6 +271,16 @@ class Evidence:
         except FormatError as error:
             raise SignatureError(error.what, where=path, fix=error.fix) from error
         return SignedFile(path, sha256, content, signed.path, signed.sha256, tree)
+
+    def _from_disk(self, path: str) -> bytes:
+        try:
+            return (self._root / path).read_bytes()
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"cannot read the evidence: {error.strerror}",
+                where=path,
+                fix="run `dvc pull`, or `dvc repro` to make it again",
+            ) from error
 
     def _signer_of(self, path: str, sha256: str) -> tuple[str, str | None]:
         """The stage whose link signs these bytes under this path, and the tree they lie in."""

@@ -107,7 +107,7 @@ def collect_facts(
     files = [file.file() for file in [*evidence.used(), release]]
     return Facts(
         document_time=evidence.newest,
-        evidence_root=_evidence_root(files, declarations.sha256),
+        evidence_root=evidence_root(files, declarations.sha256),
         declarations_sha256=declarations.sha256,
         evidence=tuple(files),
         values=values,
@@ -127,7 +127,8 @@ def _params_file(own_stage: str, params: Mapping[str, Any]) -> SignedFile:
     )
 
 
-def _evidence_root(files: Sequence[EvidenceFile], declarations: str | None) -> str:
+def evidence_root(files: Sequence[EvidenceFile], declarations: str | None) -> str:
+    """Digest over path and digest of every file used, and of the declarations."""
     pairs = [[file.path, file.sha256] for file in files]
     if declarations is not None:
         pairs.append(["declarations", declarations])
@@ -288,15 +289,28 @@ def _total(  # noqa: PLR0913  # named arguments, each said once per total
     if lacking or not known:
         n = len(lacking)
         return unknown(f"{what} is not recorded for {n} stage{'s' if n != 1 else ''}")
-    result = max(known.values()) if largest else sum(known.values())
     return Value(
         kind="computed",
-        value=float(result) if abs(result) >= _MAX_EXACT else result,
+        value=total_of(list(known.values()), largest=largest),
         unit=unit,
         estimate=estimate,
         method="maximum" if largest else "sum",
         inputs=tuple(known),
     )
+
+
+def total_of(numbers: Sequence[Any], *, largest: bool) -> Any:
+    """Sum, or maximum, in the order given; as a float where an integer has no canonical form.
+
+    Raises:
+        TypeError: they cannot be added or compared.
+    """
+    if not numbers:
+        raise TypeError("nothing is to be added")
+    result = max(numbers) if largest else sum(numbers)
+    if isinstance(result, int) and abs(result) >= _MAX_EXACT:
+        return float(result)
+    return result
 
 
 def _allowances(evidence: Evidence) -> tuple[Row, ...]:

@@ -1,7 +1,8 @@
 """What lies on disk, by name and kind, and the bytes of one file: nothing is followed or trusted.
 
 A scan never opens anything. A read opens regular files only, without following a symbolic link and
-without blocking on a FIFO, and stops at a size limit.
+without blocking on a FIFO, and stops at a size limit. In a repository alone, a symbolic link to a
+regular file of DVC's cache counts as that file: DVC makes those itself.
 
 Rests on: provenance page, section 1, "Path rules".
 """
@@ -42,8 +43,30 @@ def kind_of(file: Path) -> str | None:
     return _KINDS.get(stat.S_IFMT(status.st_mode), "unknown kind")
 
 
-def scan(root: Path) -> dict[str, str]:
+def cached_object(link: Path, cache: Path | None) -> Path | None:
+    """The regular file in DVC's cache that a symbolic link leads to; None for any other."""
+    if cache is None:
+        return None
+    try:
+        target = link.resolve(strict=True)
+        held = target.is_relative_to(cache.resolve()) and stat.S_ISREG(target.lstat().st_mode)
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return target if held else None
+
+
+def _kind(place: Path, mode: int, cache: Path | None) -> str:
+    if stat.S_ISLNK(mode) and cached_object(place, cache) is not None:
+        return FILE
+    return _KINDS.get(stat.S_IFMT(mode), "unknown kind")
+
+
+def scan(root: Path, *, cache: Path | None = None) -> dict[str, str]:
     """Kind of every entry below ``root``, by its path relative to it; links are not followed.
+
+    Args:
+        root: a folder.
+        cache: DVC's cache, links into which count as files; None where no link does.
 
     Raises:
         EnvironmentFailure: a folder cannot be listed.
@@ -57,7 +80,7 @@ def scan(root: Path) -> dict[str, str]:
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     mode = entry.stat(follow_symlinks=False).st_mode
-                    found[path] = _KINDS.get(stat.S_IFMT(mode), "unknown kind")
+                    found[path] = _kind(root / path, mode, cache)
                     if found[path] == FOLDER:
                         folders.append(path)
         except OSError as error:
@@ -65,10 +88,11 @@ def scan(root: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def scan_path(root: Path, path: str) -> dict[str, str] | None:
+def scan_path(root: Path, path: str, *, cache: Path | None = None) -> dict[str, str] | None:
     """Entries of ``path`` below ``root``, itself included, by paths relative to ``root``.
 
-    None when nothing is there. A symbolic link on the way stands alone in the answer.
+    None when nothing is there. A symbolic link on the way stands alone in the answer; see
+    :func:`scan` for ``cache``.
     """
     parts = path.split("/")
     for depth in range(1, len(parts) + 1):
@@ -77,8 +101,10 @@ def scan_path(root: Path, path: str) -> dict[str, str] | None:
         if kind is None:
             return None
         if kind != FOLDER:
-            return {part: kind}
-    return {path: FOLDER, **{f"{path}/{name}": kind for name, kind in scan(root / path).items()}}
+            held = part == path and cached_object(root / part, cache) is not None
+            return {part: FILE if held else kind}
+    below = scan(root / path, cache=cache)
+    return {path: FOLDER, **{f"{path}/{name}": kind for name, kind in below.items()}}
 
 
 def read_regular(file: Path, *, where: str, max_bytes: int) -> bytes:

@@ -9,6 +9,7 @@ Rests on: provenance page, sections 6, 7 and 11.
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import re
 import tempfile
@@ -23,6 +24,15 @@ from typing import Any, Literal, Self
 from forebear.errors import EnvironmentFailure, FormatError, PathError, UsageError
 from forebear.evidence import disk
 from forebear.evidence.archive import top_folder, unpack
+from forebear.evidence.graph import Graph
+from forebear.evidence.names import (
+    ATTESTATIONS,
+    BUNDLE_SUFFIX,
+    LAYOUT,
+    PIPELINE,
+    RELEASE_BUNDLE,
+    is_later,
+)
 from forebear.evidence.sums import parse_sums
 from forebear.formats import strictjson
 from forebear.formats.dsse import Envelope, parse_envelope
@@ -33,9 +43,16 @@ from forebear.pipeline import Out, Pipeline, Stage
 
 Kind = Literal["release", "repository"]
 
-PIPELINE = "pipeline.json"
-LAYOUT = "root.layout"
-RELEASE_BUNDLE = "release.sigstore.json"
+__all__ = [
+    "LAYOUT",
+    "PIPELINE",
+    "RELEASE_BUNDLE",
+    "Evidence",
+    "Fault",
+    "SignedLink",
+    "open_evidence",
+]
+
 RELEASE_FOLDER = "release"
 OWN_LINK = f"links/{ATTEST}.link"
 MAX_METADATA_BYTES = strictjson.MAX_BYTES
@@ -80,6 +97,7 @@ class Evidence:
         folder: where the metadata lie: the root of a packed release, ``release/`` in a repository.
         entries: kind of every entry below ``folder``, by its path relative to it.
         faults: members of an archive for which it was not unpacked.
+        cache: of DVC, in a repository: symbolic links into it are what DVC keeps there for files.
     """
 
     kind: Kind
@@ -87,6 +105,7 @@ class Evidence:
     folder: Path
     entries: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    cache: Path | None = None
     _bytes: dict[str, bytes] = field(default_factory=dict, repr=False)
     _outs: dict[str, dict[str, str] | None] = field(default_factory=dict, repr=False)
     _links: dict[str, SignedLink] = field(default_factory=dict, repr=False)
@@ -95,10 +114,15 @@ class Evidence:
     # ── files ──────────────────────────────────────────────────────────────────────────────────
 
     def file(self, path: str) -> Path:
-        """Where a metadata file lies."""
-        if self.kind == "repository" and path == OWN_LINK:
-            return self.root / path
-        return self.folder / path
+        """Where the bytes of a metadata file lie."""
+        own = self.kind == "repository" and path == OWN_LINK
+        place = (self.root if own else self.folder) / path
+        return disk.cached_object(place, self.cache) or place
+
+    def place(self, path: str) -> Path:
+        """Where the bytes of a file lie that :meth:`out_entries` or a source link names."""
+        place = self.root / path
+        return disk.cached_object(place, self.cache) or place
 
     def has(self, path: str) -> bool:
         """Whether there is a regular metadata file of that name."""
@@ -130,7 +154,7 @@ class Evidence:
         """
         if path not in self._outs:
             require_path(path)
-            self._outs[path] = disk.scan_path(self.root, path)
+            self._outs[path] = disk.scan_path(self.root, path, cache=self.cache)
         return self._outs[path]
 
     # ── documents ──────────────────────────────────────────────────────────────────────────────
@@ -213,14 +237,33 @@ class Evidence:
 
     @property
     def bundles(self) -> tuple[str, ...]:
-        """Paths of all Sigstore bundles that are regular files, sorted."""
+        """Paths of the release's own Sigstore bundles that are regular files, sorted."""
         return tuple(
             path
             for path in sorted(self.entries)
-            if path.endswith(".sigstore.json")
-            and (path.startswith("attestations/") or path == RELEASE_BUNDLE)
+            if path.endswith(BUNDLE_SUFFIX)
+            and (path.startswith(ATTESTATIONS) or path == RELEASE_BUNDLE)
             and self.has(path)
         )
+
+    @cached_property
+    def later(self) -> tuple[str, ...]:
+        """Paths of the statements that were added to a packed release after it was signed."""
+        if self.kind != "release":
+            return ()
+        return tuple(path for path in sorted(self.entries) if is_later(path) and self.has(path))
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Who made what, by every link that can be parsed; indexed once."""
+        return Graph({name: signed.link for name, signed in self.links.items()})
+
+    def names(self, name: str, digest: str) -> bool:
+        """Whether a file of the release or an artifact of a link has this name and digest."""
+        if self.has(name) and self.digest(name) == digest:
+            return True
+        graph = self.graph
+        return bool(graph.producers(name, digest) or graph.consumers(name, digest))
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────
 
@@ -269,10 +312,26 @@ def open_evidence(place: Path) -> Evidence:
 
 def _open_repository(root: Path) -> Evidence:
     folder = root / RELEASE_FOLDER
-    entries = disk.scan(folder)
-    own = disk.scan_path(root, OWN_LINK) or {}
+    cache = dvc_cache(root)
+    entries = disk.scan(folder, cache=cache)
+    own = disk.scan_path(root, OWN_LINK, cache=cache) or {}
     entries.update({path: kind for path, kind in own.items() if path == OWN_LINK})
-    return Evidence("repository", root, folder, entries)
+    return Evidence("repository", root, folder, entries, cache=cache)
+
+
+def dvc_cache(root: Path) -> Path:
+    """DVC's object cache of a repository, as its settings say; DVC itself is not needed.
+
+    Read too narrowly, links into it count as links, which is a finding; never the other way round,
+    since bytes are compared whatever the way to them.
+    """
+    place = ".dvc/cache"
+    for name in ("config", "config.local"):
+        settings = configparser.ConfigParser(interpolation=None, strict=False)
+        with suppress(OSError, configparser.Error, UnicodeDecodeError):
+            settings.read_string((root / ".dvc" / name).read_text(encoding="utf-8"))
+            place = str(root / ".dvc" / settings.get("cache", "dir"))
+    return root / place / "files"
 
 
 def _open_archive(archive: Path) -> Evidence:

@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives import serialization
@@ -105,7 +106,7 @@ class StepView:
     products: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayoutView:
     """A parsed layout.
 
@@ -126,7 +127,11 @@ class LayoutView:
 
     def step(self, name: str) -> StepView | None:
         """The step of that name; None when there is none."""
-        return next((step for step in self.steps if step.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, StepView]:
+        return {step.name: step for step in self.steps}
 
 
 def derive_layout(
@@ -316,9 +321,12 @@ class _Derivation:
         if dep in self._produced:
             name, out = self._produced[dep]
             return name, _is_dir(out)
-        for path, (name, _) in self._produced.items():
-            if dep.startswith(f"{path}/"):
-                return name, False  # matched by file; ``with_sources`` refuses a folder there
+        at = dep.find("/")
+        while at > 0:  # its folders, the outermost first
+            if dep[:at] in self._produced:
+                # matched by file; ``with_sources`` refuses a folder there
+                return self._produced[dep[:at]][0], False
+            at = dep.find("/", at + 1)
         if dep in self._sources:
             return SOURCE, _is_dir(self._sources[dep])
         return None, True

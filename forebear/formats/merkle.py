@@ -1,6 +1,7 @@
 """Merkle trees of RFC 9162: root, inclusion proof, and the check of a proof.
 
-Knows hashes only: what a leaf means is the business of ``forebear.ledger``.
+Knows hashes only: what a leaf means is the business of ``forebear.ledger``. A root does not bind
+the number of leaves: whoever needs a leaf's place must know the size from where the root is known.
 
 Source: RFC 9162, sections 2.1.1 to 2.1.3; provenance page, section 9.
 """
@@ -13,6 +14,11 @@ from hashlib import sha256
 from forebear.errors import FormatError
 
 EMPTY_ROOT = sha256(b"").digest()
+
+# Who cannot hold all leaves holds the root of each so many instead: a power of two, so these are
+# nodes of the tree, the last one rising as RFC 9162 splits, and ``root`` and ``levels`` over them
+# give the upper part of the tree.
+BLOCK = 512
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -47,14 +53,31 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """
     if not 0 <= index < len(leaves):
         raise FormatError(f"leaf {index} does not exist; the tree has {len(leaves)} leaves")
+    return path(levels(leaves), index)
+
+
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Every level of the tree over leaf hashes, from the leaves to the root; kept for many paths.
+
+    Raises:
+        FormatError: there are no leaves.
+    """
+    if not leaves:
+        raise FormatError("a tree without leaves has no levels")
+    found = [list(leaves)]
+    while len(found[-1]) > 1:
+        found.append(_parents(found[-1]))
+    return found
+
+
+def path(found: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """Sibling hashes from place ``index`` of the lowest level up to the root."""
     proof: list[bytes] = []
-    level = list(leaves)
-    while len(level) > 1:
+    for level in found[:-1]:
         sibling = index ^ 1
         if sibling < len(level):
             proof.append(level[sibling])
         index >>= 1
-        level = _parents(level)
     return tuple(proof)
 
 

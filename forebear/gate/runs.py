@@ -1,7 +1,8 @@
 """Reads what ``measure`` wrote: one folder per checkpoint, checked against its own digests.
 
 Refuses a folder whose item file is not the one that ``run.json`` describes, so an edited item
-cannot reach the gate. Rests on the strict JSON parser; knows nothing of models.
+cannot reach the gate. Rests on the strict JSON parser; knows nothing of models. Where the bytes
+come from is the caller's affair: a stage reads its deps, a verifier what was signed.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,9 @@ from forebear.errors import EnvironmentFailure, FormatError
 from forebear.formats import strictjson
 
 RUN_SCHEMA = "forebear/run/v1"
+RUN_FILE = "run.json"
 _MAX_ITEMS_BYTES = 256 * 1024 * 1024
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # becomes a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,66 +85,88 @@ def load_run(folder: Path) -> Run:
         EnvironmentFailure: a file is missing.
         FormatError: bytes that are no run, or items that ``run.json`` does not describe.
     """
-    file = folder / "run.json"
-    data = _read(file)
-    value = strictjson.parse(data, where=str(file))
+    return parse_run(lambda name: _read(folder / name), where=str(folder))
+
+
+def parse_run(read: Callable[[str], bytes], *, where: str) -> Run:
+    """The run whose files ``read`` gives by name: ``run.json`` and ``items/<task>.jsonl.gz``.
+
+    Args:
+        read: bytes of a file by its name below the run; what it raises passes through.
+        where: the folder, for messages.
+
+    Raises:
+        FormatError: bytes that are no run, or items that ``run.json`` does not describe.
+    """
+    file = f"{where}/{RUN_FILE}"
+    data = read(RUN_FILE)
+    value = strictjson.parse(data, where=file)
     if not isinstance(value, dict) or value.get("schema") != RUN_SCHEMA:
-        raise FormatError(f"is not a run of schema {RUN_SCHEMA}", where=str(file))
+        raise FormatError(f"is not a run of schema {RUN_SCHEMA}", where=file)
     run_sha256 = hashlib.sha256(data).hexdigest()
-    inputs = [("run.json", run_sha256)]
+    inputs = [(RUN_FILE, run_sha256)]
     tasks: dict[str, TaskRun] = {}
     try:
         name, tree = str(value["name"]), str(value["model"]["tree_sha256"])
         for task, record in value["tasks"].items():
-            items_file = folder / "items" / f"{task}.jsonl.gz"
-            tasks[task], digest = _load_task(task, record, items_file)
-            inputs.append((f"items/{task}.jsonl.gz", digest))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"lacks {error}", where=str(file)) from error
+            if not _TASK.fullmatch(task):
+                raise FormatError(f"{task[:60]!a} is no name of a task", where=file)
+            items_name = f"items/{task}.jsonl.gz"
+            packed = read(items_name)
+            tasks[task] = _parse_task(task, record, packed, f"{where}/{items_name}")
+            inputs.append((items_name, hashlib.sha256(packed).hexdigest()))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FormatError(f"is no run: {error}", where=file) from error
     return Run(name, tree, run_sha256, tasks, tuple(sorted(inputs)))
 
 
-def _load_task(task: str, record: Mapping[str, Any], file: Path) -> tuple[TaskRun, str]:
-    packed = _read(file)
-    lines = _unpack(packed, file)
+def _parse_task(task: str, record: Mapping[str, Any], packed: bytes, where: str) -> TaskRun:
+    lines = _unpack(packed, where)
     if hashlib.sha256(lines).hexdigest() != record["items_sha256"]:
         raise FormatError(
             "does not hold the items that run.json describes",
-            where=str(file),
+            where=where,
             fix="measure again: dvc repro --force --single-item measure@NAME",
         )
     identity = record["identity"]
     key = comparable_key(identity)
     if key != record["comparable_key"]:
-        raise FormatError(f"{task}: comparable_key does not fit the identity", where=str(file))
-    items = _parse_items(lines, file)
-    return (
-        TaskRun(task, identity, key, str(record["direction"]), items),
-        hashlib.sha256(packed).hexdigest(),
-    )
+        raise FormatError(f"{task}: comparable_key does not fit the identity", where=where)
+    direction = record["direction"]
+    if direction not in {"up", "down"}:
+        raise FormatError(f"{task}: the direction must be up or down", where=where)
+    return TaskRun(task, identity, key, direction, _parse_items(lines, where))
 
 
-def _parse_items(lines: bytes, file: Path) -> dict[str, Item]:
+def _parse_items(lines: bytes, name: str) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for number, line in enumerate(lines.splitlines(), start=1):
-        where = f"{file}:{number}"
+        where = f"{name}:{number}"
         row = strictjson.parse(line, where=where)
         if not isinstance(row, dict):
             raise FormatError("is no item: must be an object", where=where)
         try:
-            raw = row["value"]
             item = Item(
                 id=str(row["id"]),
                 item_sha256=str(row["item_sha256"]),
-                value=None if raw is None else float(raw),
+                value=_score(row["value"]),
                 flags=tuple(str(flag) for flag in row["flags"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(f"is no item: {error}", where=where) from error
         if item.id in items:
             raise FormatError(f"item '{item.id[:60]}' stands twice", where=where)
         items[item.id] = item
     return items
+
+
+def _score(raw: object) -> float | None:
+    """The value of an item; a text or a truth value is none."""
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        raise TypeError("the value must be a number or null")
+    return float(raw)
 
 
 def _read(file: Path) -> bytes:
@@ -151,13 +178,13 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _unpack(packed: bytes, file: Path) -> bytes:
+def _unpack(packed: bytes, where: str) -> bytes:
     """The uncompressed items, read with a limit: a small file can unpack to any size."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
             lines = stream.read(_MAX_ITEMS_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise FormatError(f"is no whole gzip file: {error}", where=str(file)) from error
+        raise FormatError(f"is no whole gzip file: {error}", where=where) from error
     if len(lines) > _MAX_ITEMS_BYTES:
-        raise FormatError(f"unpacks to over {_MAX_ITEMS_BYTES} bytes", where=str(file))
+        raise FormatError(f"unpacks to over {_MAX_ITEMS_BYTES} bytes", where=where)
     return lines

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
-import queue
 import re
 import stat
 import threading
@@ -21,17 +21,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from forebear.errors import EnvironmentFailure, ForebearError, FormatError, PathError
+from forebear.errors import EnvironmentFailure, FormatError, PathError
+from forebear.formats.pathrule import require_path, require_side_by_side
+from forebear.hashing import mapped
 from forebear.hashing.cache import DigestCache
 from forebear.hashing.paths import (
-    check_relative_path,
     check_tree_paths,
     disk_path,
     missing,
     require_regular,
 )
 
+Files = Mapping[PurePosixPath, str] | Mapping[str, str]
+"""Digests of files by path."""
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with bytes done and bytes in all, every half second."""
 
@@ -135,11 +139,11 @@ def hash_tree(
     return Tree(digest=tree_digest(tree), files=tree, size_bytes=size_bytes)
 
 
-def manifest(files: Mapping[PurePosixPath, str]) -> bytes:
+def manifest(files: Files) -> bytes:
     r"""Manifest of a folder: ``<hex>  <path>\n`` per file, sorted by the paths' UTF-8 bytes.
 
     Args:
-        files: digest of each regular file, path relative to the folder.
+        files: digest of each regular file, path relative to the folder, as text or as a path.
 
     Raises:
         PathError: a path breaks the path rules, or two are equal after NFC and case folding.
@@ -147,21 +151,22 @@ def manifest(files: Mapping[PurePosixPath, str]) -> bytes:
 
     Source: provenance page, section 1.
     """
-    check_tree_paths(files)
+    require_side_by_side(map(str, files))
     lines = []
     for path, digest in files.items():
-        check_relative_path(str(path))
+        name = str(path)
+        require_path(name)
         if not _HEX.fullmatch(digest):
-            raise FormatError("the digest must be 64 lower-case hex digits", str(path))
-        lines.append((str(path).encode(), digest.encode()))
+            raise FormatError("the digest must be 64 lower-case hex digits", name)
+        lines.append((name.encode(), digest.encode()))
     return b"".join(b"%b  %b\n" % (digest, path) for path, digest in sorted(lines))
 
 
-def tree_digest(files: Mapping[PurePosixPath, str]) -> str:
+def tree_digest(files: Files) -> str:
     """Digest of a folder: SHA-256 over its manifest.
 
     Args:
-        files: digest of each regular file, path relative to the folder.
+        files: digest of each regular file, path relative to the folder, as text or as a path.
 
     Raises:
         PathError: a path breaks the path rules, or two are equal after NFC and case folding.
@@ -202,6 +207,10 @@ class _Job:
     follow: bool
 
 
+class _Hash(Protocol):
+    def update(self, data: mmap.mmap, /) -> None: ...
+
+
 class _Engine:
     """Hashes jobs in threads; ``hashlib`` and ``readinto`` both let go of the interpreter lock."""
 
@@ -211,7 +220,8 @@ class _Engine:
         self._n_jobs = len(jobs)
         self._total_bytes = sum(job.status.st_size for job in jobs)
         self._done_bytes: list[int] = []
-        self._results: queue.SimpleQueue[tuple[int, str | BaseException]] = queue.SimpleQueue()
+        self._digests: dict[int, str] = {}
+        self._failures: list[BaseException] = []
         self._stop = threading.Event()
         self._on_progress = on_progress
 
@@ -228,30 +238,26 @@ class _Engine:
         for thread in threads:
             thread.start()
         try:
-            return self._collect()
+            self._wait(threads)
         finally:
             self._stop.set()
             for thread in threads:
                 thread.join()
+        if self._failures:
+            raise self._failures[0]
+        return self._digests
 
-    def _collect(self) -> dict[int, str]:
-        digests: dict[int, str] = {}
+    def _wait(self, threads: list[threading.Thread]) -> None:
+        """Reports progress until all have ended. No wake-up per file: ten thousand cost seconds."""
         reported = time.monotonic()
-        while len(digests) < self._n_jobs:
-            try:
-                index, result = self._results.get(timeout=_PROGRESS_S)
-            except queue.Empty:
-                pass
-            else:
-                if isinstance(result, BaseException):
-                    raise result
-                digests[index] = result
-            if self._on_progress and time.monotonic() - reported >= _PROGRESS_S:
-                reported = time.monotonic()
-                self._on_progress(sum(self._done_bytes), self._total_bytes)
-        if self._on_progress:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(timeout=_PROGRESS_S)
+                if self._on_progress and time.monotonic() - reported >= _PROGRESS_S:
+                    reported = time.monotonic()
+                    self._on_progress(sum(self._done_bytes), self._total_bytes)
+        if self._on_progress and not self._failures:
             self._on_progress(self._total_bytes, self._total_bytes)
-        return digests
 
     def _work(self, number: int) -> None:
         buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -261,11 +267,10 @@ class _Engine:
             except IndexError:
                 return
             try:
-                digest = self._hash(job, buffer, number)
-            except (ForebearError, MemoryError) as error:
-                self._results.put((job.index, error))
-                return
-            self._results.put((job.index, digest))
+                self._digests[job.index] = self._hash(job, buffer, number)
+            except BaseException as error:  # noqa: BLE001  # raised again by ``run``
+                self._failures.append(error)
+                self._stop.set()
 
     def _hash(self, job: _Job, buffer: memoryview, number: int) -> str:
         digest = hashlib.sha256()
@@ -274,15 +279,30 @@ class _Engine:
         try:
             handle = os.open(job.file, flags if job.follow else flags | os.O_NOFOLLOW)
             with io.FileIO(handle, "rb") as raw:
-                _require_same(job, os.fstat(handle))
-                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-                while (n_read := raw.readinto(buffer)) and not self._stop.is_set():
-                    digest.update(buffer[:n_read])
-                    self._done_bytes[number] += n_read
+                if job.status.st_size > _BUFFER_BYTES:
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                with mapped.lease(handle, job.status) as held:
+                    _require_same(job, os.fstat(handle))
+                    if held:
+                        raw.seek(self._hash_mapped(job, handle, digest, number))
+                    while (n_read := raw.readinto(buffer)) and not self._stop.is_set():
+                        digest.update(buffer[:n_read])
+                        self._done_bytes[number] += n_read
                 _require_same(job, os.fstat(handle))
         except OSError as error:
             raise missing(job.file, error) from error
         return digest.hexdigest()
+
+    def _hash_mapped(self, job: _Job, handle: int, digest: _Hash, number: int) -> int:
+        """Hashes what needs no reading; returns where reading must go on."""
+        done = 0
+        for mapping in mapped.windows(handle, 0, job.status.st_size):
+            if self._stop.is_set():
+                break
+            digest.update(mapping)
+            done += len(mapping)
+            self._done_bytes[number] += len(mapping)
+        return done
 
 
 def _require_same(job: _Job, now: os.stat_result) -> None:

@@ -24,8 +24,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from forebear.errors import EnvironmentFailure
+from forebear.recording.relay import Relay, open_relay
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -48,6 +50,7 @@ class ChildResult:
         cpu_s: user and system time of the whole tree.
         max_rss_bytes: peak resident memory of the tree; shared pages count once per process.
         survivors: names of processes that outlived the command and were killed.
+        stderr: the end of what it said there; for messages only, it may hold secrets.
     """
 
     returncode: int
@@ -56,6 +59,27 @@ class ChildResult:
     cpu_s: float
     max_rss_bytes: int
     survivors: tuple[str, ...]
+    stderr: str = ""
+
+
+class FenceLike(Protocol):
+    """What is done to the child between fork and exec."""
+
+    def words(self, argv: Sequence[str]) -> list[str]:
+        """The command to start."""
+        ...
+
+    def before_start(self) -> None:
+        """Called before each try."""
+        ...
+
+    def enter(self) -> None:
+        """Called in the child."""
+        ...
+
+    def started(self) -> bool:
+        """Whether the child got to its command; else it is started again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +107,15 @@ def adopt_orphans(*, die_with_parent: bool) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_child(
+def run_child(  # noqa: PLR0913  # by name
     argv: Sequence[str],
     *,
     cwd: Path,
     env: Mapping[str, str],
+    fence: FenceLike | None = None,
     watch_parent: bool = False,
     while_running: Callable[[], None] | None = None,
+    quiet: bool = False,
 ) -> ChildResult:
     """Runs ``argv`` to its end and kills what it left running.
 
@@ -97,8 +123,10 @@ def run_child(
         argv: the command; a first word ``python`` runs this interpreter.
         cwd: its current folder.
         env: its whole environment.
+        fence: confines it.
         watch_parent: stop it when DVC dies.
         while_running: called once after the start, for work that can share the time.
+        quiet: its stdout joins its stderr, since ours has a meaning of its own.
 
     Raises:
         EnvironmentFailure: the command cannot be started, or a descendant cannot be killed.
@@ -107,7 +135,8 @@ def run_child(
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     with tree.signals(), contextlib.ExitStack() as stack:
-        process = tree.begin(_start(argv, cwd, env))
+        started_process, relay = _start(argv, cwd, env, fence, quiet=quiet)
+        process = tree.begin(started_process)
         watched = [stack.enter_context(_pidfd(process.pid))]
         callers = _callers() if watch_parent else []
         watched += [stack.enter_context(_pidfd(pid)) for pid in callers]
@@ -125,6 +154,7 @@ def run_child(
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         max_rss_bytes=max(tree.peak_rss_bytes, after.ru_maxrss * 1024),
         survivors=survivors,
+        stderr=relay.finish(),
     )
 
 
@@ -228,31 +258,62 @@ class _Tree:
                 os.killpg(self.process.pid, number)
 
 
-def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    fence: FenceLike | None,
+    *,
+    quiet: bool,
+) -> tuple[subprocess.Popen[bytes], Relay]:
     recorder = os.getpid()
     libc = _libc()
 
     def before_exec() -> None:
+        if fence is not None:
+            fence.enter()
+        # last: another user namespace would take it back
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != recorder:
             os._exit(137)
 
     words = [sys.executable, *argv[1:]] if argv[0] == "python" else list(argv)
-    try:
-        return subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=before_exec,  # noqa: PLW1509  # no thread runs now; one prctl, no allocation
-        )
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"the command cannot be started: {error.strerror}",
-            where=str(error.filename or argv[0]),
-            fix="install the program, or correct the stage's cmd",
-        ) from error
+    while True:
+        relay = open_relay()
+        if fence is not None:
+            fence.before_start()
+        try:
+            process = subprocess.Popen(
+                words if fence is None else fence.words(words),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=relay.theirs if quiet else None,
+                stderr=relay.theirs,
+                start_new_session=True,
+                preexec_fn=before_exec,  # noqa: PLW1509  # no thread runs now, nothing is imported
+            )
+        except OSError as error:
+            relay.abandon()
+            raise _no_start(error, argv, fence) from error
+        if fence is None or fence.started():
+            relay.start()
+            return process, relay
+        process.wait()
+        relay.abandon()
+
+
+def _no_start(error: OSError, argv: Sequence[str], fence: FenceLike | None) -> EnvironmentFailure:
+    if fence is not None:
+        fence.started()
+    fix = "install the program, or correct the stage's cmd"
+    if isinstance(error, PermissionError):
+        fix = "list the program under deps if it lies in the repository, and make it executable"
+    return EnvironmentFailure(
+        f"the command cannot be started: {error.strerror}",
+        where=str(error.filename or argv[0]),
+        fix=fix,
+    )
 
 
 def _kill_descendants() -> tuple[str, ...]:

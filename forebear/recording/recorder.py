@@ -13,75 +13,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
-import re
 import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from forebear.errors import (
-    ConfigError,
-    EnvironmentFailure,
-    ForebearError,
-    RecordError,
-    UsageError,
-)
+from forebear.errors import EnvironmentFailure, ForebearError, RecordError
 from forebear.formats import link, strictjson
-from forebear.hashing.paths import check_relative_path, check_tree_paths
-from forebear.pipeline import (
-    DVC_FILE,
-    Pipeline,
-    Stage,
-    Workspace,
-    inner_argv,
-    link_path,
-    load_workspace,
-)
+from forebear.hashing.paths import check_tree_paths
+from forebear.pipeline import link_path
 from forebear.recording import runrecord
 from forebear.recording.artifacts import Hasher
-from forebear.recording.child import adopt_orphans, run_child
-from forebear.recording.confine import unconfined
+from forebear.recording.child import adopt_orphans
+from forebear.recording.confined import Outcome, last_sentences, run_confined
+from forebear.recording.declaration import Run, all_outs, require_name, resolve
 from forebear.recording.dvcstate import mend_rwlock
-from forebear.recording.sealing import read_passphrase, require_key, write_link
+from forebear.recording.namespace import hide_memory
+from forebear.recording.sealing import load_recorder, require_key, write_link
 from forebear.recording.workplace import Workplace, occupy
-from forebear.signing.keys import load_signer
 from forebear.signing.signer import sign_envelope
 
 SIGNAL_BASE = 128
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-}
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one call records, fixed before anything is hashed.
-
-    Attributes:
-        root: the DVC root.
-        workspace: as DVC resolves it.
-        stage: the one recorded.
-        argv: its declared command.
-        keys: folder of the recorder's key.
-        use_cache: whether digests of unchanged files may come from the digest cache.
-    """
-
-    root: Path
-    workspace: Workspace
-    stage: Stage
-    argv: tuple[str, ...]
-    keys: Path
-    use_cache: bool
-
-
-def record(  # noqa: PLR0913  # two switches, all but the first two by name
+def record(  # noqa: PLR0913  # three switches, all but the first two by name
     stage_name: str,
     argv: Sequence[str],
     *,
@@ -89,6 +47,7 @@ def record(  # noqa: PLR0913  # two switches, all but the first two by name
     keys: Path,
     use_cache: bool = True,
     require_clean: bool = False,
+    confine: bool = True,
 ) -> int:
     """Runs the stage's command and signs its link.
 
@@ -99,6 +58,7 @@ def record(  # noqa: PLR0913  # two switches, all but the first two by name
         keys: folder that holds the recorder's key.
         use_cache: see :class:`Run`.
         require_clean: refuse tracked files that differ from the commit.
+        confine: False runs the command unconfined; the link says so.
 
     Returns:
         0 with a link, else the command's exit code (128 + n after signal n) without one.
@@ -109,14 +69,15 @@ def record(  # noqa: PLR0913  # two switches, all but the first two by name
         RecordError: the stage broke its declaration.
         EnvironmentFailure: no key, no git, full disk, missing dep, a second recorder.
     """
-    under_dvc = _require_name(stage_name)
+    under_dvc = require_name(stage_name)
+    hide_memory()
     adopt_orphans(die_with_parent=under_dvc)
     root = root.absolute()
     if not under_dvc:  # a running DVC would have refused already
         mend_rwlock(root)
-    run = _resolve(stage_name, argv, root, keys, use_cache=use_cache)
+    run = resolve(stage_name, argv, root, keys, use_cache=use_cache, confine=confine)
     require_key(run.keys)
-    git = runrecord.git_state(root, outs=_all_outs(run.workspace.pipeline))
+    git = runrecord.git_state(root, outs=all_outs(run.workspace.pipeline))
     if require_clean and git.dirty:
         shown = ", ".join(git.changed[:5])
         raise RecordError(
@@ -136,24 +97,28 @@ def _record(run: Run, place: Workplace, git: runrecord.GitState, *, under_dvc: b
     scratch = place.scratch(_key(materials))
     params_file = place.private / "params.json"
     params_file.write_bytes(strictjson.dumps(run.stage.params))
-    _prepare_outs(run)
+    own = link_path(run.stage)
+    # a link of an earlier run says nothing about what this run will write
+    (run.root / own).unlink(missing_ok=True)
     started = runrecord.utc_now()
     environment = _InBackground()
-    child = run_child(
-        run.argv,
-        cwd=run.root / run.stage.wdir,
-        env=_environment(run, place, scratch, params_file),
+    outcome = run_confined(
+        run,
+        place,
+        scratch=scratch,
+        params_file=params_file,
         watch_parent=under_dvc,
         while_running=environment.start,
     )
     # step 3
+    child = outcome.child
     if child.stopped_by is not None:
         return SIGNAL_BASE + child.stopped_by
     if child.returncode != 0:
         return child.returncode
     # step 5; step 4 is done: the tree has ended
     hasher.require_unchanged(deps, "a dep changed while the stage ran")
-    own = link_path(run.stage)
+    _require_kept(run, outcome)
     products = hasher.hash_outs([out.path for out in run.stage.outs if out.path != own])
     byproducts = runrecord.run_record(
         params=run.stage.params,
@@ -162,7 +127,7 @@ def _record(run: Run, place: Workplace, git: runrecord.GitState, *, under_dvc: b
         git=git,
         dvc=_dvc_context(run),
         environment=environment.result(),
-        confinement=unconfined(network_declared=_wants_network(run.stage)),
+        confinement=outcome.report,
     )
     write_link(run.root / own, _signed_link(run, materials, products.digests, byproducts))
     # step 6
@@ -175,6 +140,22 @@ def _record(run: Run, place: Workplace, git: runrecord.GitState, *, under_dvc: b
     return 0
 
 
+def _require_kept(run: Run, outcome: Outcome) -> None:
+    """Refuses a run that did what it does not declare, where nothing had stopped it."""
+    if outcome.strays:
+        raise RecordError(
+            f"stage {run.stage.name!r} wrote beside its outs, so no link was signed",
+            where=", ".join(outcome.strays[:5]),
+            fix="list it under outs, or write to the temporary folder; then delete it",
+        )
+    if outcome.caught:
+        raise RecordError(
+            "the stage did what it does not declare, so no link was signed\n"
+            + "\n".join(f"  {line}" for line in outcome.sentences),
+            where=run.stage.name,
+        )
+
+
 def explain_exit(stage_name: str, code: int, root: Path) -> str:
     """One line for a command that did not succeed; names the signal and a full disk."""
     how = f"exit code {code}"
@@ -183,85 +164,8 @@ def explain_exit(stage_name: str, code: int, root: Path) -> str:
             how = f"signal {signal.Signals(code - SIGNAL_BASE).name}"
     text = f"stage {stage_name!r} ended with {how}; no link was signed"
     free_bytes = shutil.disk_usage(root).free
-    return text + (" (the disk is full)" if free_bytes < 1024 * 1024 else "")
-
-
-# ── step 1: what is declared ───────────────────────────────────────────────────────────────────
-
-
-def _require_name(stage_name: str) -> bool:
-    """Whether DVC runs this call; the name must then be the one that DVC gave."""
-    named = os.environ.get("DVC_STAGE", "")
-    # from a subfolder DVC addresses the same stage as ../dvc.yaml:name
-    ours = re.sub(r"^(?:\.\./)*dvc\.yaml:", "", named)
-    if named and ours != stage_name:
-        raise UsageError(
-            f"asked to record {stage_name!r}, but DVC is running {named!r}",
-            where=f"{DVC_FILE}: {named}.cmd",
-            fix=f"write it as: forebear record {ours} -- COMMAND …",
-        )
-    return bool(named)
-
-
-def _resolve(
-    stage_name: str, argv: Sequence[str], root: Path, keys: Path, *, use_cache: bool
-) -> Run:
-    if "/" in stage_name or ":" in stage_name:
-        raise ConfigError(
-            "only stages of the dvc.yaml at the root can be recorded, with names without '/'",
-            where=f"{DVC_FILE}: {stage_name}",
-            fix="move the stage there; use foreach keys without '/'",
-        )
-    workspace = load_workspace(root)
-    stage = workspace.pipeline.stage(stage_name)
-    declared = inner_argv(stage)
-    if tuple(argv) != declared:
-        raise UsageError(
-            f"the command differs from the declared one: {_first_difference(argv, declared)}",
-            where=f"{DVC_FILE}: {stage_name}.cmd",
-            fix="run it through `dvc repro`; keep shell operators and $VARIABLES out of cmd",
-        )
-    if not any(out.path == link_path(stage) and out.cached for out in stage.outs):
-        raise ConfigError(
-            "the stage does not declare its link as a cached out",
-            where=f"{DVC_FILE}: {stage_name}.outs",
-            fix=f"add this line under outs:\n    - {link_path(stage)}",
-        )
-    _require_local_paths(stage)
-    _wants_network(stage)
-    return Run(root, workspace, stage, declared, keys, use_cache)
-
-
-def _first_difference(given: Sequence[str], declared: Sequence[str]) -> str:
-    for number, (left, right) in enumerate(zip(given, declared, strict=False), start=1):
-        if left != right:
-            return f"word {number} is {left[:80]!r}, declared is {right[:80]!r}"
-    return f"{len(given)} words given, {len(declared)} declared"
-
-
-def _require_local_paths(stage: Stage) -> None:
-    for path in [*stage.deps, *(out.path for out in stage.outs)]:
-        if "://" in path or path.startswith("/"):
-            raise ConfigError(
-                f"{path!r} lies outside the repository, so it cannot be hashed and checked",
-                where=f"{DVC_FILE}: {stage.name}",
-                fix="import it with `dvc import-url` and name the local copy",
-            )
-        check_relative_path(path)
-
-
-def _wants_network(stage: Stage) -> bool:
-    wanted = stage.options().get("network", False)
-    if not isinstance(wanted, bool):
-        raise ConfigError(
-            f"must be true or false, not {wanted!r}",
-            where=f"{DVC_FILE}: {stage.name}.meta.forebear.network",
-        )
-    return wanted
-
-
-def _all_outs(pipeline: Pipeline) -> list[str]:
-    return [out.path for stage in (*pipeline.stages, *pipeline.sources) for out in stage.outs]
+    text += " (the disk is full)" if free_bytes < 1024 * 1024 else ""
+    return "\n  ".join([text, *last_sentences(root, stage_name)])
 
 
 # ── step 2: deps and the command's surroundings ────────────────────────────────────────────────
@@ -278,46 +182,6 @@ def _declared(run: Run) -> dict[str, str]:
 def _key(materials: Mapping[str, str]) -> str:
     """Name of the resume folder: 16 hex digits over all materials."""
     return hashlib.sha256(strictjson.canonical(dict(materials))).hexdigest()[:16]
-
-
-def _prepare_outs(run: Run) -> None:
-    for out in run.stage.outs:
-        (run.root / out.path).parent.mkdir(parents=True, exist_ok=True)
-    # a link of an earlier run says nothing about what this run will write
-    (run.root / link_path(run.stage)).unlink(missing_ok=True)
-
-
-# What a person may set for a stage. The first alters bits and is therefore in the link.
-PASSED_ON = frozenset(
-    {
-        runrecord.THREADS_ENV,
-        "FOREBEAR_SAVE_EVERY_S",
-        "FOREBEAR_OWNER_KEY",
-        "FOREBEAR_OWNER_PASSPHRASE_FILE",
-    }
-)
-
-
-def _environment(run: Run, place: Workplace, scratch: Path, params_file: Path) -> dict[str, str]:
-    """The command's environment: this one without our own variables, offline, deterministic."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("FOREBEAR_") or name in PASSED_ON
-    }
-    hub = scratch / "hf"
-    return {
-        **inherited,
-        **({} if _wants_network(run.stage) else OFFLINE),
-        "FOREBEAR_PARAMS": str(params_file),
-        "FOREBEAR_SCRATCH": str(scratch),
-        "TMPDIR": str(place.tmp),
-        "HF_HOME": str(hub),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",
-        "PYTHONPATH": str(run.root),
-    }
 
 
 class _InBackground:
@@ -363,8 +227,7 @@ def _signed_link(
             byproducts=dict(byproducts),
         )
     )
-    signer = load_signer(require_key(run.keys), read_passphrase())
-    return sign_envelope(signer, payload, link.PAYLOAD_TYPE)
+    return sign_envelope(load_recorder(run.keys), payload, link.PAYLOAD_TYPE)
 
 
 @contextlib.contextmanager

@@ -20,13 +20,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forebear.errors import EnvironmentFailure
 from forebear.formats import strictjson
-from forebear.recording.child import ChildResult
-from forebear.recording.confine import ConfinementReport
+
+if TYPE_CHECKING:  # attest reads git through this module, and none of these
+    from forebear.recording.child import ChildResult
+    from forebear.recording.confine import ConfinementReport
 
 SCHEMA = "forebear.run/v1"
 GIT = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
@@ -151,6 +154,7 @@ def run_record(  # noqa: PLR0913  # one argument per field, by name
         "return-value": child.returncode,
         "forebear": {
             "schema": SCHEMA,
+            "recorder": {"version": installed_version("forebear")},
             "params": params_tree(params),
             "params_json": strictjson.canonical(dict(params)).decode(),
             "started": started,

@@ -47,6 +47,11 @@ class Workplace:
         return self.private / "tmp"
 
     @property
+    def home(self) -> Path:
+        """``HOME`` of the stage."""
+        return self.private / "home"
+
+    @property
     def digest_cache(self) -> Path:
         """File of the digest cache that all stages share."""
         return self.state / "digests.sqlite"
@@ -90,6 +95,7 @@ def occupy(root: Path, stage_name: str) -> Iterator[Workplace]:
         private = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
         try:
             (private / "tmp").mkdir()
+            (private / "home").mkdir()
             _write_note(descriptor, private)
             yield Workplace(state, private, stage_name)
         finally:

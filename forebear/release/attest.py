@@ -13,12 +13,24 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from forebear.errors import ConfigError, EnvironmentFailure, FormatError, GateError
+from forebear.errors import ConfigError, EnvironmentFailure
+from forebear.evidence.names import (
+    ATTESTATIONS,
+    GATE_BUNDLE,
+    LAYOUT,
+    OWNER,
+    PIPELINE,
+    RELEASE_BUNDLE,
+    checkpoint_bundle,
+    is_ledger_root,
+    ledger_bundle,
+    stage_bundle,
+)
 from forebear.formats import strictjson
 from forebear.formats.layout import (
     ATTEST,
@@ -45,32 +57,20 @@ from forebear.release.sources import (
     source_paths,
     with_sources,
 )
+from forebear.release.statements import link_name
+from forebear.release.terms import (
+    Terms,
+    read_file,
+    require_documents,
+    require_gate,
+    require_shipped,
+    require_waivers,
+)
 from forebear.signing.keys import PublicKey
 
-LAYOUT = "root.layout"
-PIPELINE = "pipeline.json"
-OWNER = "owner.pub"
-RELEASE_BUNDLE = "release.sigstore.json"
-PASSED = ("PASS", "PASS_WITH_WAIVERS")
+__all__ = ["Terms", "attest"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the owner decides about a release.
-
-    Attributes:
-        serial: number of the release, one more than that of the previous one.
-        documents: ``draft`` or ``final``.
-        expires_days: how long the layout holds.
-        allow_smoke: whether a smoke run, whose gate decides nothing, may be signed.
-    """
-
-    serial: int = 1
-    documents: str = "draft"
-    expires_days: int = 365
-    allow_smoke: bool = False
 
 
 def attest(  # noqa: PLR0913  # one argument per input, all but the first three by name
@@ -79,8 +79,8 @@ def attest(  # noqa: PLR0913  # one argument per input, all but the first three 
     owner: Owner,
     *,
     recorders: Sequence[PublicKey],
-    gate: str,
-    documents: str,
+    gate: str | None,
+    documents: str | None,
     release: str,
     terms: Terms,
     cache_dir: Path | None = None,
@@ -93,53 +93,62 @@ def attest(  # noqa: PLR0913  # one argument per input, all but the first three 
         pipeline: as resolved now.
         owner: signs.
         recorders: keys that may have signed links.
-        gate: folder of ``gate.json``, relative to the root.
-        documents: folder of ``documents.json``, relative to the root.
+        gate: folder of ``gate.json``, relative to the root; None for a pipeline without a gate.
+        documents: folder of ``documents.json``, relative to the root; None when there are none.
         release: folder to write, relative to the root; what was there is removed.
         terms: what the owner decides.
         cache_dir: DVC's cache, the only place that symlinks may lead to.
-        now: start of the layout's life; the present when left out.
+        now: start of the layout's life, with a time zone; the present when left out.
 
     Raises:
         RecordError: the chain of links does not hold.
-        GateError: the gate did not pass, or judged something else; or the documents are drafts.
-        ConfigError: the pipeline ships nothing, or more than a layout can express.
+        GateError: the gate did not pass, judged something else, or rests on a waiver that does not
+            hold; or the documents are drafts.
+        ConfigError: the pipeline ships nothing, or more than a layout can express; or the owner's
+            key is also a recorder's.
         EnvironmentFailure: something is missing or cannot be written.
     """
+    if owner.public in recorders:
+        raise ConfigError(
+            "the owner's key is also a recorder's, so one theft would forge everything",
+            where=f"key {owner.public.keyid:.8}",
+            fix="forebear keys new recorder",
+        )
     pipeline = with_sources(pipeline, root, release=release)
+    require_shipped(pipeline)
     stages = [stage for stage in pipeline.stages if stage.name != ATTEST]
     sources = hash_artifacts(root, source_paths(pipeline), cache_dir=cache_dir)
     disk = hash_artifacts(root, _present(root, stages), cache_dir=cache_dir)
     links = require_chain(root, pipeline, stages, recorders, source=sources, disk=disk)
-    verdict = _require_gate(root, pipeline, links, disk, gate, terms)
-    _require_documents(root / documents, terms)
-    committed = compare_with_commit(root, sources)
+    now = now or datetime.now(UTC)
+    verdict = None
+    if gate is not None:
+        verdict = require_gate(root, pipeline, links, disk, gate, terms)
+        require_waivers(root / gate, verdict.gate, owner.public, now=now)
+    stand = require_documents(root, documents, terms)
+    committed = compare_with_commit(root, sources, pipeline.sources)
     if committed.differs:
         _LOG.warning("%d source file(s) differ from the commit", len(committed.differs))
-    expires = (now or datetime.now(UTC)) + timedelta(days=terms.expires_days)
-    layout = derive_layout(
-        pipeline, owner=owner.public, recorders=recorders, expires=expires
-    )
+    expires = now + timedelta(days=terms.expires_days)
+    layout = derive_layout(pipeline, owner=owner.public, recorders=recorders, expires=expires)
     work = _Release(root, pipeline, owner, links, disk)
     work.add_signed(LAYOUT, layout)
     products = {**sources, **declared_artifacts(pipeline.stages)}
-    work.add_signed(_link_name(SOURCE, owner.public.keyid), source_link(products, committed))
+    work.add_signed(
+        link_name(SOURCE, owner.public.keyid), source_link(products, committed, pipeline.sources)
+    )
     lock = load_lock(root, without=ATTEST)
     work.files[PIPELINE] = strictjson.dumps({**pipeline.to_json(), "lock": lock})
     work.files[OWNER] = owner.public.pem
     work.add_links()
     work.add_manifests()
     work.add_provenance()
-    work.add_bundle("attestations/gate.sigstore.json", verdict.statement)
+    work.add_ledgers()
+    if verdict is not None:
+        work.add_bundle(GATE_BUNDLE, verdict.statement)
     work.add_oms()
-    work.add_sums_and_release(verdict.gate, terms)
+    work.add_sums_and_release(verdict.gate if verdict is not None else None, stand, terms)
     work.write(root / release)
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    gate: Mapping[str, Any]
-    statement: Statement
 
 
 class _Release:
@@ -171,37 +180,55 @@ class _Release:
     def add_links(self) -> None:
         """Every stage link under the name that stock in-toto looks for."""
         for signed in self._links:
-            self.files[_link_name(signed.stage.name, signed.keyid)] = signed.data
+            self.files[link_name(signed.stage.name, signed.keyid)] = signed.data
 
     def add_manifests(self) -> None:
-        """The manifest of every checkpoint and of everything shipped."""
+        """The manifest of every folder that is a checkpoint or is shipped."""
         paths = {out.path for _, out in shipped_outs(self._pipeline)}
         paths |= {out.path for _, out in self._models()}
         for signed in self._links:
             for out in signed.stage.outs:
-                if out.path in paths:
+                if out.path in paths and out.is_dir:
                     data = manifest(_files_of(out, signed.link.products))
                     self.files[f"manifests/{out.path}.sha256"] = data
 
     def add_provenance(self) -> None:
-        """SLSA provenance of every checkpoint."""
+        """SLSA provenance: of every stage, so that statements alone lead to the sources.
+
+        Beside it that of every checkpoint, for those who hold nothing else.
+        """
+        chain = statements.Chain(self._links)
+        for signed in self._links:
+            if signed.link.products:
+                statement = statements.provenance(signed, None, chain)
+                self.add_bundle(stage_bundle(signed.stage.name), statement)
         for signed, out in self._models():
-            name = _link_name(signed.stage.name, signed.keyid)
-            self.add_bundle(
-                f"attestations/{out.path}/provenance.sigstore.json",
-                statements.provenance(signed, out, name),
-            )
+            self.add_bundle(checkpoint_bundle(out.path), statements.provenance(signed, out, chain))
+
+    def add_ledgers(self) -> None:
+        """What each document ledger says, as far as its root lies on disk.
+
+        Raises:
+            EnvironmentFailure: it cannot be read.
+        """
+        for signed in self._links:
+            for path in filter(is_ledger_root, sorted(signed.link.products)):
+                if path in self._disk:
+                    data = read_file(self._root, path)
+                    self.add_bundle(ledger_bundle(path), statements.ledger(path, data))
 
     def add_oms(self) -> None:
         """Signatures in the OpenSSF model-signing format of every shipped checkpoint."""
         shipped = {out.path for _, out in shipped_outs(self._pipeline)}
         for _, out in self._models():
             if out.path in shipped:
-                self.files[f"attestations/{out.path}/model.sig"] = self._owner.sign_model(
+                self.files[f"{ATTESTATIONS}{out.path}/model.sig"] = self._owner.sign_model(
                     self._root / out.path
                 )
 
-    def add_sums_and_release(self, gate: Mapping[str, Any], terms: Terms) -> None:
+    def add_sums_and_release(
+        self, gate: Mapping[str, Any] | None, documents: str, terms: Terms
+    ) -> None:
         """The list of all digests, and the statement over it and everything signed."""
         sums: dict[PurePosixPath, str] = {
             PurePosixPath(path): hashlib.sha256(data).hexdigest()
@@ -213,10 +240,10 @@ class _Release:
         parts = {
             path: data
             for path, data in self.files.items()
-            if path in {SUMS, LAYOUT, PIPELINE} or path.startswith((LINKS, "attestations/"))
+            if path in {SUMS, LAYOUT, PIPELINE, OWNER} or path.startswith((LINKS, ATTESTATIONS))
         }
         statement = statements.release(
-            parts, serial=terms.serial, gate=gate, documents=terms.documents
+            parts, serial=terms.serial, previous=terms.previous, gate=gate, documents=documents
         )
         self.add_bundle(RELEASE_BUNDLE, statement)
 
@@ -227,14 +254,17 @@ class _Release:
             EnvironmentFailure: they cannot be written.
         """
         try:
-            if folder.is_dir():
-                shutil.rmtree(folder)
+            # emptied, not replaced: under confinement the folder was opened to us as it is
+            folder.mkdir(parents=True, exist_ok=True)
+            _empty(folder)
             for path in sorted(self.files):
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(self.files[path])
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                _empty(folder)
+                folder.rmdir()
             raise EnvironmentFailure(
                 f"cannot be written: {error.strerror}", where=str(error.filename)
             ) from error
@@ -246,10 +276,6 @@ class _Release:
             for out in signed.stage.outs
             if out.kind == "model"
         ]
-
-
-def _link_name(stage: str, keyid: str) -> str:
-    return f"{LINKS}{stage}.{keyid:.8}.link"
 
 
 def _present(root: Path, stages: Sequence[Stage]) -> list[str]:
@@ -288,74 +314,10 @@ def _files_of(
     return found
 
 
-def _require_gate(  # noqa: PLR0913, PLR0917  # all that the verdict is judged by
-    root: Path,
-    pipeline: Pipeline,
-    links: Sequence[SignedLink],
-    disk: Mapping[str, str],
-    gate: str,
-    terms: Terms,
-) -> _Verdict:
-    """The gate's verdict, when it passed and is about the checkpoint that is shipped."""
-    path = f"{gate}/gate.json"
-    try:
-        data = (root / path).read_bytes()
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot be read: {error.strerror}", where=path, fix="dvc repro"
-        ) from error
-    value = strictjson.parse_canonical(data, where=path)
-    if not isinstance(value, dict):
-        raise FormatError("must be a JSON object", where=path)
-    if disk.get(path) != hashlib.sha256(data).hexdigest():
-        raise GateError("is no product of a recorded stage", where=path, fix="dvc repro")
-    verdict = str(value.get("verdict"))
-    if verdict not in PASSED and not (verdict == "SMOKE" and terms.allow_smoke):
-        raise GateError(
-            f"the verdict is {verdict}, so no release is signed",
-            where=path,
-            fix="see `dvc metrics show` and the pairs in the file"
-            if verdict != "SMOKE"
-            else "a smoke run decides nothing; to rehearse a release, set attest.allow_smoke",
-        )
-    out, recorded = _candidate(pipeline, links)
-    name = f"{TREE}{out.path}"
-    tree = value.get("candidate_tree")
-    if not isinstance(tree, str) or tree != recorded or tree != disk.get(name):
-        raise GateError(
-            "judged another checkpoint than the one that is shipped",
-            where=f"{path}: candidate_tree, {out.path}",
-            fix="dvc repro",
-        )
-    return _Verdict(value, statements.gate_result(path, data, (name, tree)))
-
-
-def _candidate(pipeline: Pipeline, links: Sequence[SignedLink]) -> tuple[Out, str]:
-    """The shipped checkpoint furthest down the pipeline, and its tree in its stage's link."""
-    shipped = {out.path for _, out in shipped_outs(pipeline)}
-    for signed in reversed(links):
-        for out in signed.stage.outs:
-            if out.path in shipped and out.kind == "model" and out.is_dir:
-                return out, signed.link.products[f"{TREE}{out.path}"]
-    raise ConfigError(
-        "ships no checkpoint",
-        where="dvc.yaml",
-        fix="mark the final checkpoint with `type: model`, or list it under meta.forebear.ship",
-    )
-
-
-def _require_documents(folder: Path, terms: Terms) -> None:
-    """Refuses to call drafts final."""
-    file = folder / "documents.json"
-    if terms.documents != "final":
-        return
-    try:
-        value = strictjson.parse(file.read_bytes(), where=file.name)
-    except OSError as error:
-        raise EnvironmentFailure(f"cannot be read: {error.strerror}", where=str(file)) from error
-    if not isinstance(value, dict) or value.get("draft") is not False:
-        raise GateError(
-            "the documents are drafts, so they cannot be released as final",
-            where=file.name,
-            fix="forebear document --check shows what is missing; or set attest.documents: draft",
-        )
+def _empty(folder: Path) -> None:
+    """Removes everything in a folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from forebear.errors import EnvironmentFailure, ForebearError, RecordError
+from forebear.errors import ForebearError, RecordError
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
 from forebear.formats.layout import LINKS
@@ -30,8 +30,11 @@ from forebear.formats.link import (
 )
 from forebear.hashing.digest import tree_digest
 from forebear.pipeline import Pipeline, Stage, inner_argv, link_path
-from forebear.signing.keys import PublicKey, key_files, load_public
+from forebear.signing.keyring import load_recorders
+from forebear.signing.keys import PublicKey
 from forebear.signing.signer import verify_envelope
+
+__all__ = ["SignedLink", "load_recorders", "require_chain"]
 
 _SHOWN = 12
 
@@ -57,22 +60,6 @@ class SignedLink:
         """``byproducts.forebear``; empty when the link has none."""
         found = self.link.byproducts.get("forebear")
         return found if isinstance(found, dict) else {}
-
-
-def load_recorders(root: Path, keys: Path) -> tuple[PublicKey, ...]:
-    """Public keys of known recorders, by key id: this machine's and ``trust/recorders/*.pub``.
-
-    Raises:
-        EnvironmentFailure: there is none.
-        FormatError: a file holds no recorder key.
-    """
-    files = [key_files("recorder", keys)[1], *sorted((root / "trust" / "recorders").glob("*.pub"))]
-    found = {key.keyid: key for key in map(load_public, (file for file in files if file.is_file()))}
-    if not found:
-        raise EnvironmentFailure(
-            "no recorder key is known", where=str(keys), fix="forebear keys new recorder"
-        )
-    return tuple(found[keyid] for keyid in sorted(found))
 
 
 def require_chain(  # noqa: PLR0913  # what a chain is judged by

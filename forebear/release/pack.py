@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from forebear.errors import EnvironmentFailure, RecordError, UsageError
+from forebear.evidence.names import LATER, LAYOUT, PIPELINE, RELEASE_BUNDLE, is_later
+from forebear.evidence.store import dvc_cache
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
 from forebear.formats.layout import ATTEST, LINKS, SUMS, shipped_outs
 from forebear.formats.link import TREE, parse_link
 from forebear.hashing.digest import hash_files, hash_tree
 from forebear.pipeline import Pipeline, link_path
-from forebear.release.attest import LAYOUT, PIPELINE, RELEASE_BUNDLE
 
 _MARKS = (SUMS, LAYOUT, RELEASE_BUNDLE)
 _FIX = "dvc repro attest"
@@ -36,7 +37,8 @@ def pack(root: Path, out: Path, *, release: str = "release") -> Path:
         release: the out of ``attest``, relative to the root.
 
     Raises:
-        UsageError: ``out`` holds something else, or lies where the release is read from.
+        UsageError: ``out`` holds something else, or lies where the release is read from, or holds
+            later statements about another release, which would be lost.
         RecordError: the files on disk are not those that were signed.
         EnvironmentFailure: there is no signed release, or the disk refuses.
     """
@@ -57,6 +59,7 @@ def pack(root: Path, out: Path, *, release: str = "release") -> Path:
         else:
             plan[PurePosixPath(path)] = place
     _require_sums(metadata, plan)
+    plan.update(_kept(out, metadata))
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -112,6 +115,26 @@ def _require_free(out: Path, read_from: list[Path]) -> None:
         )
 
 
+def _kept(out: Path, metadata: Path) -> dict[PurePosixPath, Path]:
+    """Later statements of an earlier packing of the same release, which stay.
+
+    Raises:
+        UsageError: they are about another release.
+    """
+    if not (out / LATER).is_dir():
+        return {}
+    found = [f"{LATER}{inner}" for inner in _files(out / LATER)]
+    same = (out / RELEASE_BUNDLE).read_bytes() == (metadata / RELEASE_BUNDLE).read_bytes()
+    odd = [path for path in found if not same or not is_later(path) or (out / path).is_symlink()]
+    if odd:
+        raise UsageError(
+            "holds statements that were attached to another release and would be lost",
+            where=f"{out}: {odd[0]}",
+            fix="pack into another folder, or move them away",
+        )
+    return {PurePosixPath(path): out / path for path in found}
+
+
 def _require_signed(root: Path, metadata: Path, release: str) -> tuple[str, Path]:
     """Name and file of ``attest``'s own link, when it describes the metadata on disk."""
     path = link_path(ATTEST)
@@ -120,7 +143,8 @@ def _require_signed(root: Path, metadata: Path, release: str) -> tuple[str, Path
         raise EnvironmentFailure("there is no link of attest", where=path, fix=_FIX)
     envelope = parse_envelope(file.read_bytes(), where=path)
     link = parse_link(envelope.payload, where=path)
-    if link.products.get(f"{TREE}{release}") != hash_tree(metadata).digest:
+    tree = hash_tree(metadata, allow_symlinks_into=dvc_cache(root))
+    if link.products.get(f"{TREE}{release}") != tree.digest:
         raise RecordError("is not what attest wrote", where=release, fix=_FIX)
     return f"{LINKS}{ATTEST}.{envelope.keyid:.8}.link", file
 

@@ -9,10 +9,12 @@ Rests on: provenance page, section 6.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from forebear.errors import ConfigError, EnvironmentFailure
@@ -129,13 +131,23 @@ def declared_artifacts(stages: Sequence[Stage]) -> dict[str, str]:
     return digests
 
 
-def source_link(products: Mapping[str, str], committed: Committed) -> bytes:
-    """Payload of the ``source`` link, for the owner to sign."""
+def source_link(
+    products: Mapping[str, str], committed: Committed, sources: Iterable[Stage] = ()
+) -> bytes:
+    """Payload of the ``source`` link, for the owner to sign.
+
+    Args:
+        products: digests of everything that the owner vouches for.
+        committed: see :func:`compare_with_commit`.
+        sources: those of the pipeline; imports among them name where they come from.
+    """
+    origins = {out.path: stage.origin for stage in sources if stage.origin for out in stage.outs}
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "git": {"commit": committed.commit},
         "committed": not committed.differs,
         "differs": list(committed.differs),
+        **({"origins": origins} if origins else {}),
     }
     return render_link(
         Link(
@@ -148,10 +160,19 @@ def source_link(products: Mapping[str, str], committed: Committed) -> bytes:
     )
 
 
-def compare_with_commit(root: Path, artifacts: Iterable[str]) -> Committed:
+def compare_with_commit(
+    root: Path, artifacts: Iterable[str], sources: Iterable[Stage] = ()
+) -> Committed:
     """Which of these files, and of ``dvc.yaml`` and ``params.yaml``, are not those of ``HEAD``.
 
-    Bytes are compared, not git's index, in which a file can be marked as unchanged.
+    Bytes are compared, not git's index, in which a file can be marked as unchanged. What DVC keeps
+    for git (a ``.dvc`` file, a frozen stage) is that of ``HEAD`` when the MD5 that the commit names
+    is that of the bytes here.
+
+    Args:
+        root: the DVC root.
+        artifacts: names; those that are no files are left out.
+        sources: ``.dvc`` files and frozen stages of the pipeline.
 
     Raises:
         EnvironmentFailure: git is missing, or refuses the repository.
@@ -164,8 +185,63 @@ def compare_with_commit(root: Path, artifacts: Iterable[str]) -> Committed:
         for entry in filter(None, _git(root, "ls-tree", "-r", "-z", "HEAD").split("\0")):
             about, _, path = entry.partition("\t")
             known[path] = about.split(" ")[2]
-    differs = [name for name in sorted(names) if known.get(name) != _blob(root / name, known)]
+    kept = _kept_by_dvc(root, sources) if commit else {}
+    same = {path for path, md5 in kept.items() if md5 and md5 == _dvc_md5(root / path)}
+    differs = [
+        name
+        for name in sorted(names)
+        if not any(name == path or name.startswith(f"{path}/") for path in same)
+        and known.get(name) != _blob(root / name, known)
+    ]
     return Committed(commit, tuple(differs))
+
+
+def _kept_by_dvc(root: Path, sources: Iterable[Stage]) -> dict[str, str]:
+    """MD5 that the commit names for each out of a ``.dvc`` file or a frozen stage."""
+    found: dict[str, str] = {}
+    for source in (source for source in sources if source.name != SOURCE):
+        file, _, name = source.name.rpartition(":")
+        if source.cmd:
+            folder = PurePosixPath(file).parent
+            stages = _committed_yaml(root, str(folder / "dvc.lock")).get("stages")
+            section = stages.get(name) if isinstance(stages, dict) else None
+        else:
+            section = _committed_yaml(root, source.name)
+        outs = section.get("outs") if isinstance(section, dict) else None
+        for out in outs if isinstance(outs, list) else []:
+            path = os.path.normpath(f"{source.wdir}/{out.get('path')}")
+            found[path] = str(out.get("md5") or "")
+    return found
+
+
+def _committed_yaml(root: Path, path: str) -> Mapping[str, Any]:
+    """A YAML file of the commit; empty when there is none, or it cannot be read."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(_git(root, "show", f"HEAD:./{path}", may_fail=True))
+    except yaml.YAMLError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _dvc_md5(place: Path) -> str:
+    """DVC's own digest of a file or folder, to look it up in a ``.dvc`` file; no evidence."""
+    if not place.is_dir():
+        return _md5(place) if place.is_file() else ""
+    files = sorted(
+        Path(folder, name).relative_to(place).parts
+        for folder, _, names in os.walk(place)
+        for name in names
+    )
+    entries = [{"md5": _md5(place.joinpath(*parts)), "relpath": "/".join(parts)} for parts in files]
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def load_lock(root: Path, *, without: str) -> dict[str, Any]:

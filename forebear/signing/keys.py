@@ -1,8 +1,9 @@
 """Keys of the two roles: made, loaded, named.
 
 The recorder signs with Ed25519 (no nonce to get wrong), the owner with ECDSA P-256 (every other
-tool takes it). Refuses to overwrite a key, to load a private key that others can read, and every
-other kind of key. Private bytes never leave this module.
+tool takes it). A recorder's key in a token is P-256 too, which is all that tokens offer. Refuses to
+overwrite a key, to load a private key that others can read, and every other kind of key. The
+private bytes of a key in a file never leave this module.
 
 Source: provenance page, section 2.
 """
@@ -10,12 +11,13 @@ Source: provenance page, section 2.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -66,7 +68,7 @@ class PublicKey:
 
     @property
     def role(self) -> Role:
-        """The role that this kind of key serves."""
+        """The role that this kind of key is made for."""
         return "recorder" if isinstance(self._key, ed25519.Ed25519PublicKey) else "owner"
 
     def to_securesystemslib(self) -> SSlibKey:
@@ -103,9 +105,31 @@ class PublicKey:
         return f"PublicKey({self.role}, {self.keyid:.8})"
 
 
+class Signer(Protocol):
+    """Whatever holds a private key: signs bytes and shows the public half."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        ...
+
+    @property
+    def keyid(self) -> str:
+        """Key id of the public half."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Signature over ``data``: 64 bytes (Ed25519) or DER (ECDSA with SHA-256).
+
+        Raises:
+            EnvironmentFailure: a token or service refuses.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Signer:
-    """Private half of a key: signs bytes and shows its public half."""
+class FileSigner:
+    """A :class:`Signer` whose private key was read from a file."""
 
     _key: _PrivateKey = field(repr=False)
     public: PublicKey
@@ -116,7 +140,7 @@ class Signer:
         return self.public.keyid
 
     def sign(self, data: bytes) -> bytes:
-        """Signature over ``data``: 64 bytes (Ed25519) or DER (ECDSA with SHA-256)."""
+        """As :meth:`Signer.sign`; never refuses."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(data)
         return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
@@ -147,15 +171,27 @@ def create_key(role: Role, directory: Path, passphrase: bytes | None) -> tuple[P
         UsageError: there is a key already, or the passphrase is empty.
         EnvironmentFailure: the folder is open to others or not writable.
     """
-    if passphrase is not None and not passphrase:
-        raise UsageError("the passphrase is empty", fix="type one, or leave encryption out")
     private, public = key_files(role, directory)
-    _require_private_folder(directory)
+    require_private_folder(directory)
     for file in (private, public):
         if os.path.lexists(file):
             raise UsageError(
-                f"there is a {role} key already", str(file), "keep it, or move it elsewhere first"
-            )
+                f"there is a {role} key already", str(file),
+                f"keep it, or replace it with 'forebear keys rotate {role}'",
+            )  # fmt: skip
+    write_pair(role, private, public, passphrase)
+    return private, public
+
+
+def write_pair(role: Role, private: Path, public: Path, passphrase: bytes | None) -> None:
+    """Writes a new key pair into two files that must not exist, the public one first.
+
+    Raises:
+        UsageError: the passphrase is empty.
+        EnvironmentFailure: a file exists or cannot be written; neither is left.
+    """
+    if passphrase is not None and not passphrase:
+        raise UsageError("the passphrase is empty", fix="type one, or leave encryption out")
     key: _PrivateKey = (
         ed25519.Ed25519PrivateKey.generate()
         if role == "recorder"
@@ -168,13 +204,12 @@ def create_key(role: Role, directory: Path, passphrase: bytes | None) -> tuple[P
         if passphrase
         else serialization.NoEncryption(),
     )
-    _write_new(private, pem, 0o600)
+    write_new(public, PublicKey(key.public_key()).pem, 0o644)
     try:
-        _write_new(public, PublicKey(key.public_key()).pem, 0o644)
+        write_new(private, pem, 0o600)
     except EnvironmentFailure:
-        private.unlink(missing_ok=True)
+        public.unlink(missing_ok=True)
         raise
-    return private, public
 
 
 def is_encrypted(private: Path) -> bool:
@@ -183,10 +218,10 @@ def is_encrypted(private: Path) -> bool:
     Raises:
         EnvironmentFailure: as ``load_signer``.
     """
-    return b"ENCRYPTED" in _read_private(private).partition(b"\n")[0]
+    return b"ENCRYPTED" in read_private(private).partition(b"\n")[0]
 
 
-def load_signer(private: Path, passphrase: bytes | None = None) -> Signer:
+def load_signer(private: Path, passphrase: bytes | None = None) -> FileSigner:
     """Signer with the key in ``private`` (PKCS#8 PEM).
 
     Raises:
@@ -194,7 +229,7 @@ def load_signer(private: Path, passphrase: bytes | None = None) -> Signer:
             or world; or the passphrase is missing, wrong or not needed.
         FormatError: the file holds no Ed25519 or P-256 key.
     """
-    data = _read_private(private)
+    data = read_private(private)
     where = str(private)
     encrypted = b"ENCRYPTED" in data.partition(b"\n")[0]
     if encrypted and passphrase is None:
@@ -206,7 +241,7 @@ def load_signer(private: Path, passphrase: bytes | None = None) -> Signer:
             raise EnvironmentFailure("the passphrase does not open the key", where) from error
         raise FormatError("holds no private key in PKCS#8 PEM", where) from error
     # The kind is checked before anything is signed, by building the public half.
-    return Signer(key, PublicKey(key.public_key(), where=where))  # type: ignore[arg-type]
+    return FileSigner(key, PublicKey(key.public_key(), where=where))  # type: ignore[arg-type]
 
 
 def load_public(file: Path) -> PublicKey:
@@ -216,11 +251,7 @@ def load_public(file: Path) -> PublicKey:
         EnvironmentFailure: the file cannot be read.
         FormatError: the file holds no Ed25519 or P-256 public key.
     """
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(_MAX_BYTES)
-    except OSError as error:
-        raise _unreadable(file, error) from error
+    data, _ = read_regular(file, "the public key", max_bytes=_MAX_BYTES)
     return parse_public(data, where=str(file))
 
 
@@ -237,41 +268,72 @@ def parse_public(data: bytes, *, where: str) -> PublicKey:
     return PublicKey(key, where=where)
 
 
-def _read_private(file: Path) -> bytes:
-    """Bytes of a private key file, when nobody else can read it."""
+def read_private(file: Path) -> bytes:
+    """Bytes of a private key file, when nobody else can read it.
+
+    Raises:
+        EnvironmentFailure: see :func:`load_signer`.
+    """
     where = str(file)
+    # the link itself is refused, not what it leads to
+    data, status = read_regular(file, "the key", max_bytes=_MAX_BYTES, flags=os.O_NOFOLLOW)
+    if status.st_uid != os.geteuid():
+        raise EnvironmentFailure(
+            "the key belongs to another user", where, "make your own with 'forebear keys new'"
+        )
+    if status.st_mode & 0o077:
+        raise EnvironmentFailure(
+            f"others may read the key (mode {stat.S_IMODE(status.st_mode):04o})",
+            where,
+            f"chmod 600 {file}",
+        )
+    return data
+
+
+def read_regular(
+    file: Path, what: str, *, max_bytes: int, flags: int = 0
+) -> tuple[bytes, os.stat_result]:
+    """First bytes of a regular file, and its status while it was open.
+
+    Args:
+        file: to read.
+        what: names it in the message.
+        max_bytes: reads no more.
+        flags: more flags for opening it.
+
+    Raises:
+        EnvironmentFailure: it cannot be opened, is a symbolic link under ``O_NOFOLLOW``, or is no
+            regular file.
+    """
     try:
         # NONBLOCK: a FIFO in its place must not hang us.
-        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if file.is_symlink():
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise EnvironmentFailure(f"{what} is no regular file", str(file))
+            return os.read(handle, max_bytes), status
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
             raise EnvironmentFailure(
-                "the key is a symbolic link", where, "put the key itself there"
+                f"{what} is a symbolic link", str(file), "put the file itself there"
             ) from error
-        raise _unreadable(file, error) from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise EnvironmentFailure("the key is no regular file", where)
-        if status.st_uid != os.geteuid():
-            raise EnvironmentFailure(
-                "the key belongs to another user", where, "make your own with 'forebear keys new'"
-            )
-        if status.st_mode & 0o077:
-            raise EnvironmentFailure(
-                f"others may read the key (mode {stat.S_IMODE(status.st_mode):04o})",
-                where,
-                f"chmod 600 {file}",
-            )
-        return stream.read(_MAX_BYTES)
+        raise unreadable(file, error) from error
 
 
-def _require_private_folder(directory: Path) -> None:
+def require_private_folder(directory: Path) -> None:
+    """Returns when ``directory`` is ours and closed to others; makes it when absent.
+
+    Raises:
+        EnvironmentFailure: it is another's, open to others, or cannot be made.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
-    except OSError as error:
-        raise _unreadable(directory, error) from error
+    except (OSError, ValueError) as error:
+        raise unreadable(directory, error) from error
     if status.st_uid != os.geteuid():
         raise EnvironmentFailure("the key folder belongs to another user", str(directory))
     if status.st_mode & 0o077:
@@ -282,8 +344,12 @@ def _require_private_folder(directory: Path) -> None:
         )
 
 
-def _write_new(file: Path, data: bytes, mode: int) -> None:
-    """Writes a file that must not exist, durable before we return."""
+def write_new(file: Path, data: bytes, mode: int) -> None:
+    """Writes a file that must not exist, durable before we return.
+
+    Raises:
+        EnvironmentFailure: it exists or cannot be written; nothing half-written is left.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(file, flags, mode)
@@ -303,8 +369,9 @@ def _write_new(file: Path, data: bytes, mode: int) -> None:
         ) from error
 
 
-def _unreadable(file: Path, error: OSError) -> EnvironmentFailure:
+def unreadable(file: Path, error: OSError | ValueError) -> EnvironmentFailure:
+    """What a refused read or an impossible name (ValueError) means to the caller."""
+    # ValueError: a NUL in the name
+    reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
     fix = "make a key with 'forebear keys new'" if isinstance(error, FileNotFoundError) else ""
-    return EnvironmentFailure(
-        f"cannot be read: {(error.strerror or 'failed').lower()}", str(file), fix
-    )
+    return EnvironmentFailure(f"cannot be read: {(reason or 'failed').lower()}", str(file), fix)

@@ -71,12 +71,15 @@ class Check:
         title: what it is about, in a few words.
         function: makes the check.
         rests_on: checks without whose pass this one says nothing.
+        recompute: makes the check when the auditor asks to have these stages computed again; None
+            for a check that computes nothing again.
     """
 
     id: str
     title: str
     function: Callable[[Evidence, TrustPolicy], Verdict]
     rests_on: tuple[str, ...] = ()
+    recompute: Callable[[Evidence, TrustPolicy, tuple[str, ...]], Verdict] | None = None
 
 
 @dataclass(frozen=True, slots=True)

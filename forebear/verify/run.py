@@ -24,6 +24,7 @@ from forebear.verify.result import (
     Unchecked,
     Verdict,
 )
+from forebear.verify.trust import effective
 
 
 def verify(
@@ -32,6 +33,7 @@ def verify(
     *,
     trust: str = "trust policy",
     checks: Sequence[Check] = CHECKS,
+    recompute: Sequence[str] = (),
 ) -> Report:
     """Report of all checks on the evidence.
 
@@ -40,21 +42,29 @@ def verify(
         policy: whom the auditor trusts, and how much they insist on.
         trust: where the policy came from, for the report.
         checks: in an order in which each comes after those it rests on.
+        recompute: what the auditor asks to have computed again, for the checks that can.
     """
+    policy = effective(evidence, policy)  # an identity may vouch for owner.pub: every check sees it
     verdicts: dict[str, Verdict] = {}
     for check in checks:
-        verdicts[check.id] = _judge(check, evidence, policy, verdicts)
+        verdicts[check.id] = _judge(check, evidence, policy, verdicts, tuple(recompute))
     results = tuple(CheckResult(check.id, check.title, verdicts[check.id]) for check in checks)
     return Report(results, evidence.kind, trust)
 
 
 def _judge(
-    check: Check, evidence: Evidence, policy: TrustPolicy, verdicts: dict[str, Verdict]
+    check: Check,
+    evidence: Evidence,
+    policy: TrustPolicy,
+    verdicts: dict[str, Verdict],
+    recompute: tuple[str, ...],
 ) -> Verdict:
     for needed in check.rests_on:
         if not isinstance(verdicts.get(needed), Passed):
             return Unchecked(f"rests on {needed}, which did not pass")
     try:
+        if recompute and check.recompute is not None:
+            return check.recompute(evidence, policy, recompute)
         return check.function(evidence, policy)
     except (FormatError, PathError, ConfigError) as error:
         if isinstance(verdicts.get("C1"), Failed):

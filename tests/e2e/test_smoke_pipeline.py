@@ -1,6 +1,6 @@
 """The whole smoke pipeline through ``dvc repro``, and what must hold of it afterwards.
 
-One clone is built for the module; tests that change it say so and put it back.
+One clone is built for the session; tests that change it say so and put it back.
 """
 
 from __future__ import annotations
@@ -14,21 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from forebear.formats.dsse import parse_envelope
+from forebear.formats.link import parse_link
 from forebear.hashing.digest import hash_tree
 from tests.support.clone import Clone, clone_smoke
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CHECKPOINTS = ("base", "cpt", "sft", "distill", "prefer", "merge")
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    folder = tmp_path_factory.mktemp("smoke")
-    made = clone_smoke(folder / "clone", config=folder / "config")
-    made.run("forebear", "keys", "ensure")
-    made.run("dvc", "repro")
-    return made
 
 
 def trees(clone: Clone) -> dict[str, str]:
@@ -49,6 +42,16 @@ def test_the_repository_verifies_and_says_what_it_did_not_check(clone: Clone) ->
     for check in ("C1", "C2", "C3", "C4", "C5", "C6"):
         assert f"{check} " in done.stdout
     assert "unchecked" in done.stdout
+
+
+def test_every_stage_ran_enforced_and_without_network(clone: Clone) -> None:
+    links = sorted((clone.root / "links").glob("*.link"))
+    assert len(links) == 13
+    for file in links:
+        payload = parse_envelope(file.read_bytes(), where=file.name).payload
+        record = parse_link(payload, where=file.name).byproducts["forebear"]
+        assert record["confinement"]["level"] == "enforced", file.name
+        assert record["confinement"]["network"] == "none", file.name
 
 
 def test_a_second_repro_runs_nothing_and_the_status_is_clean(clone: Clone) -> None:

@@ -95,3 +95,24 @@ def test_manifests_are_input_for_sha256sum(release):
     manifest = release.absolute() / "manifests" / f"{CHECKPOINT}.sha256"
     done = _run(release / CHECKPOINT, "sha256sum", "--check", "--strict", str(manifest))
     assert done.returncode == 0, done.stderr
+
+
+def from_readme(start: str) -> str:
+    """The README's block of commands that begins with this text."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    return text[text.index(start) :].partition("\n```")[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_openssl_alone_checks_a_statement_as_the_readme_says(release):
+    commands = from_readme("python3 - release.sigstore.json")
+    assert "openssl dgst" in commands
+    done = _run(release, "bash", "-euc", commands)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Verified OK\n"
+    bundle = release / "release.sigstore.json"
+    text = bundle.read_text()
+    at = text.index('"payload":"') + 40
+    bundle.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
+    done = _run(release, "bash", "-euc", commands)
+    assert done.returncode != 0

@@ -61,7 +61,7 @@ def test_the_manifest_is_one_sorted_line_per_file(files):
 
 
 @given(trees(values=st.binary(max_size=50)))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_the_disk_gives_the_same_digest(files):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -14,6 +14,7 @@ import pytest
 
 from forebear.verify.result import CORE, Report
 from tests.support.release import Simulated
+from tests.tamper import rows_statements  # noqa: F401  # registers rows
 from tests.tamper.case import Case, failed, status
 from tests.tamper.matrix import ROWS, WEIGHTS, Row
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from datatrove.utils.logging import logger
 
 from forebear.train.curate.decontaminate import GoldenIndex
 from forebear.train.curate.params import QualityParams
-from forebear.train.curate.sources import Draft
+from forebear.train.curate.sources import Draft, normal_form
 
 FILTERS = ("quality", "exact_copy", "decontamination")
 
@@ -39,8 +38,8 @@ class Nfc(BaseFormatter):
     name = "NFC"
 
     def format(self, text: str) -> str:
-        """``text`` in NFC, one kind of line end, no white space at its ends."""
-        return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+        """``text`` in its normal form."""
+        return normal_form(text)
 
 
 class ShortTextQuality(BaseFilter):

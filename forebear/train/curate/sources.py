@@ -6,6 +6,7 @@ accept that share of bad rows, and the rows are then listed in a rejects file.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Draft:
         licence: of the source.
         read: bytes as read from the source; None for a text derived from one read already.
         fields: ``prompt``, ``answer``, ``code``, ``title``, ``form`` of an instruction.
+        made_from: SHA-256 of the documents that a derived text was made from.
     """
 
     text: str
@@ -40,6 +42,12 @@ class Draft:
     licence: str
     read: bytes | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    made_from: tuple[bytes, ...] = ()
+
+
+def normal_form(text: str) -> str:
+    """``text`` as it is kept: NFC, one kind of line end, no white space at its ends."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from forebear.ledger import (
     LedgerRow,
     descriptor,
     document_key,
+    key_of_digest,
     merge_copies,
+    render_derived,
     render_rows,
 )
 from forebear.train.curate import golden as golden_set
@@ -39,7 +41,15 @@ from forebear.train.curate.render import (
     questions,
     record,
 )
-from forebear.train.curate.sources import Draft, Reject, check_source, read_jsonl, read_pydoc
+from forebear.train.curate.sources import (
+    Draft,
+    Reject,
+    check_source,
+    normal_form,
+    read_jsonl,
+    read_pydoc,
+)
+from forebear.train.curate.takedown import FILTER, TakedownList
 from forebear.train.metrics import write_json
 from forebear.train.stage import scratch_dir
 
@@ -55,12 +65,14 @@ class Classification:
         n_read: billable codes read.
         held: the golden codes.
         trained: the other chosen codes by category.
+        taken: chosen codes that the takedown list names; used for nothing.
     """
 
     source: SourceParams
     n_read: int
     held: list[Code]
     trained: dict[str, list[Code]]
+    taken: list[Code]
 
 
 def build_corpus(
@@ -71,8 +83,9 @@ def build_corpus(
     ledger: Path,
     dropped: Path,
     metrics: Path,
+    takedown: TakedownList | None = None,
 ) -> None:
-    """Reads every source and writes the five outs.
+    """Reads every source and writes the five outs; ``takedown`` names what must not be used.
 
     Raises:
         ConfigError: the sources cannot give the golden set or a role stays empty.
@@ -82,9 +95,11 @@ def build_corpus(
     """
     for source in params.sources:
         check_source(source)
-    classification = _read_classification(params)
+    listed = takedown or TakedownList()
+    classification = _read_classification(params, listed)
     sets, checks = golden_set.build(classification.held, classification.trained, params.seed)
     drafts, rejects = _drafts(params, classification)
+    drafts, taken = listed.part(drafts)
     _say(f"{len(drafts)} texts through the filters")
     index = GoldenIndex(params.decontamination.ngram, params.decontamination.max_overlap)
     for code in classification.held:
@@ -102,7 +117,8 @@ def build_corpus(
     _require_siblings(classification, rows["instruction"])
     _write_lines(corpus, rows)
     _write_lines(golden, sets)
-    described = _write_ledger(ledger, outcomes, classification)
+    described = _write_ledger(ledger, outcomes, classification, taken, salt=listed.salt)
+    n_taken = len(taken) + len(classification.taken)
     samples = drop_samples(outcomes, params.drop_samples)
     _write_lines(dropped, {**samples, "rejects": [asdict(reject) for reject in rejects]})
     write_json(
@@ -112,7 +128,13 @@ def build_corpus(
             "selection": _selection(classification),
             "rows": {role: len(rows[role]) for role in ROLES},
             "bytes": {role: sum(_size(row) for row in rows[role]) for role in ROLES},
-            "dropped": counts(outcomes),
+            "dropped": {**counts(outcomes), FILTER: {"listed": n_taken} if n_taken else {}},
+            "takedown": {
+                "entries": len(listed),
+                "matched": listed.n_matched,
+                "documents": n_taken,
+                "list_sha256": listed.sha256,
+            },
             "rejects": len(rejects),
             "golden": {"n": len(classification.held), **checks},
             "ledger": described,
@@ -120,7 +142,7 @@ def build_corpus(
     )
 
 
-def _read_classification(params: CurateParams) -> Classification:
+def _read_classification(params: CurateParams, listed: TakedownList) -> Classification:
     source = next((s for s in params.sources if s.package == ICD10CM), None)
     if source is None:
         raise ConfigError(
@@ -130,13 +152,27 @@ def _read_classification(params: CurateParams) -> Classification:
     _say("reading the classification")
     codes = read_codes(source, params.chapters)
     selected = select(codes, params)
+    # before anything is made from them: lists, questions and golden items go with the record
+    taken = [
+        one for members in selected.values() for one in members if _is_listed(one, listed, params)
+    ]
+    selected = {
+        category: [one for one in members if one not in taken]
+        for category, members in selected.items()
+    }
     held = golden_set.hold_out(selected, params)
     names = {one.code for one in held}
     trained = {
         category: [one for one in members if one.code not in names]
         for category, members in selected.items()
+        if members
     }
-    return Classification(source, len(codes), held, trained)
+    return Classification(source, len(codes), held, trained, taken)
+
+
+def _is_listed(one: Code, listed: TakedownList, params: CurateParams) -> bool:
+    text = normal_form(document(one, params.seed))
+    return listed.names(record(one).encode(), text.encode())
 
 
 def _drafts(
@@ -163,7 +199,9 @@ def _domain_drafts(classification: Classification, seed: int) -> Iterable[Draft]
         for one in members:
             text = document(one, seed)
             yield Draft(text, "domain", source.id, source.licence, record(one).encode())
-        yield Draft(listing(members), "domain", source.id, source.licence)
+        yield Draft(
+            listing(members), "domain", source.id, source.licence, made_from=_digests(*members)
+        )
 
 
 def _question_drafts(classification: Classification, params: CurateParams) -> Iterable[Draft]:
@@ -184,7 +222,15 @@ def _question_draft(source: SourceParams, one: Code, form: str, prompt: str, ans
         "title": one.title,
         "form": form,
     }
-    return Draft(f"{prompt}\n{answer}", "instruction", source.id, source.licence, None, fields)
+    text = f"{prompt}\n{answer}"
+    return Draft(
+        text, "instruction", source.id, source.licence, None, fields, made_from=_digests(one)
+    )
+
+
+def _digests(*codes: Code) -> tuple[bytes, ...]:
+    """Digests of the codes' records, which are what was read of them."""
+    return tuple(hashlib.sha256(record(one).encode()).digest() for one in codes)
 
 
 def _row(draft: Draft, text: str) -> dict[str, Any]:
@@ -239,30 +285,53 @@ def _require_siblings(classification: Classification, rows: Iterable[Mapping[str
 
 
 def _write_ledger(
-    folder: Path, outcomes: Sequence[Any], classification: Classification
+    folder: Path,
+    outcomes: Sequence[Any],
+    classification: Classification,
+    taken: Sequence[Draft],
+    *,
+    salt: bytes | None,
 ) -> dict[str, Any]:
-    """Writes both trees' rows and roots; returns the roots' description."""
-    kept, intake = [], []
+    """Writes both trees' rows and roots and what was made from what; returns the roots."""
+    kept: list[LedgerRow] = []
+    intake: list[IntakeRow] = []
+    made_from: dict[str, set[str]] = {}
+
+    def read(data: bytes, source: str, fate: str) -> None:
+        intake.append(IntakeRow(document_key(data, salt), len(data), fate, source))
+
     for outcome in outcomes:
-        draft, key = outcome.draft, document_key(outcome.text.encode())
-        size = len(outcome.text.encode())
+        draft, text = outcome.draft, outcome.text.encode()
+        key = document_key(text, salt)
         if outcome.dropped_by is None:
-            kept.append(LedgerRow(key, size, draft.licence, draft.source, draft.role))
+            kept.append(LedgerRow(key, len(text), draft.licence, draft.source, draft.role))
+        # a copy's text is in the corpus, too, whoever gave it
+        if outcome.dropped_by == "exact_copy" or (draft.made_from and not outcome.dropped_by):
+            sources = {key_of_digest(digest, salt) for digest in _origins(draft)}
+            made_from.setdefault(key, set()).update(sources - {key})
         if draft.read is not None:
-            fate = f"kept:{key}" if outcome.dropped_by is None else f"dropped:{outcome.dropped_by}"
-            read = IntakeRow(document_key(draft.read), len(draft.read), fate, draft.source)
-            intake.append(read)
-    for code in classification.held:
-        data = record(code).encode()
-        source = classification.source.id
-        intake.append(IntakeRow(document_key(data), len(data), "dropped:golden", source))
+            dropped = f"dropped:{outcome.dropped_by}"
+            read(draft.read, draft.source, dropped if outcome.dropped_by else f"kept:{key}")
+    for draft in taken:
+        if draft.read is not None:
+            read(draft.read, draft.source, f"dropped:{FILTER}")
+    for codes, name in ((classification.held, "golden"), (classification.taken, FILTER)):
+        for code in codes:
+            read(record(code).encode(), classification.source.id, f"dropped:{name}")
     kept, intake = merge_copies(kept), merge_copies(intake)
-    described = descriptor(kept, intake)
+    made_from = {row.key: made_from[row.key] for row in kept if made_from.get(row.key)}
+    described = descriptor(kept, intake, salted=salt is not None)
     _replace(folder)
     (folder / "kept.jsonl").write_bytes(render_rows(kept))
     (folder / "intake.jsonl").write_bytes(render_rows(intake))
+    (folder / "derived.jsonl").write_bytes(render_derived(made_from))
     (folder / "root.json").write_bytes(strictjson.dumps(described))
     return described
+
+
+def _origins(draft: Draft) -> tuple[bytes, ...]:
+    """Digests of the documents that a text is or was made from."""
+    return draft.made_from if draft.read is None else (hashlib.sha256(draft.read).digest(),)
 
 
 def _per_source(params: CurateParams, drafts: Iterable[Draft]) -> dict[str, Any]:

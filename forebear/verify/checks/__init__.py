@@ -15,9 +15,13 @@ from forebear.verify.checks.c06_semantics import check_semantics
 from forebear.verify.checks.c07_confinement import check_confinement
 from forebear.verify.checks.c08_bundles import check_bundles
 from forebear.verify.checks.c09_oms import check_oms
+from forebear.verify.checks.c10_statements import check_statements
 from forebear.verify.checks.c11_release import check_release
+from forebear.verify.checks.c12_ledger import check_ledger
+from forebear.verify.checks.c13_gate import check_gate
+from forebear.verify.checks.c14_documents import check_documents
 from forebear.verify.checks.c15_repository import check_repository
-from forebear.verify.checks.unbuilt import not_built
+from forebear.verify.checks.c16_recompute import check_recomputed, recompute
 from forebear.verify.result import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -30,27 +34,11 @@ CHECKS: tuple[Check, ...] = (
     Check("C7", "confinement of stages", check_confinement, ("C3",)),
     Check("C8", "statements of the owner", check_bundles),
     Check("C9", "model-signing signatures", check_oms),
-    Check(
-        "C10",
-        "statements and links tell the same story",
-        not_built("this version does not walk the statements; C3 checks the links"),
-    ),
+    Check("C10", "statements and links tell the same story", check_statements),
     Check("C11", "the release as a whole", check_release, ("C8",)),
-    Check(
-        "C12",
-        "ledger of documents",
-        not_built("this version does not recompute the ledger from its rows"),
-    ),
-    Check(
-        "C13",
-        "gate verdict",
-        not_built("this version does not recompute the verdict from the results of the items"),
-    ),
-    Check(
-        "C14",
-        "figures in the documents",
-        not_built("this version does not compare them here; see `forebear document --check`"),
-    ),
+    Check("C12", "ledger of documents", check_ledger, ("C3",)),
+    Check("C13", "gate verdict", check_gate),
+    Check("C14", "figures in the documents", check_documents),
     Check("C15", "repository as attested", check_repository, ("C3",)),
-    Check("C16", "stages recomputed", not_built("nothing was recomputed: it was not asked for")),
+    Check("C16", "stages recomputed", check_recomputed, ("C3", "C6"), recompute=recompute),
 )

@@ -56,7 +56,9 @@ def _check_documents(evidence: Evidence) -> Iterator[Finding]:
         (LAYOUT, lambda: evidence.layout),
         (SUMS, lambda: evidence.sums),
     ]
-    readers += [(path, _bundle_reader(evidence, path)) for path in evidence.bundles]
+    readers += [
+        (path, _bundle_reader(evidence, path)) for path in (*evidence.bundles, *evidence.later)
+    ]
     if RELEASE_BUNDLE not in evidence.bundles:
         readers.append((RELEASE_BUNDLE, lambda: evidence.read(RELEASE_BUNDLE)))
     for path in evidence.entries:

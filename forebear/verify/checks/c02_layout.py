@@ -1,6 +1,7 @@
 """C2: the layout is the owner's, in force, and says what the declared pipeline implies.
 
-The signature decides first: nothing of an untrusted layout is looked at.
+The signature decides first: nothing of an untrusted layout is looked at. Roles go by key id, not
+by kind of key: a recorder's key in a token or a cloud service is P-256 like an owner's.
 
 Rests on: provenance page, sections 2 and 6.
 """
@@ -9,22 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forebear.errors import ConfigError, FormatError, PolicyError, SignatureError
+from forebear.errors import (
+    ConfigError,
+    EnvironmentFailure,
+    FormatError,
+    MissingExtra,
+    PolicyError,
+    SignatureError,
+)
 from forebear.evidence.store import LAYOUT, PIPELINE, Evidence
 from forebear.formats.dsse import Envelope
 from forebear.formats.layout import SOURCE, LayoutView, derive_layout, parse_layout
-from forebear.formats.link import PAYLOAD_TYPE
 from forebear.signing.keys import PublicKey, parse_public
 from forebear.signing.policy import TrustPolicy
 from forebear.signing.signer import verify_envelope
-from forebear.verify.result import Failed, Finding, Verdict, failed
+from forebear.verify.result import Failed, Finding, Unchecked, Verdict, failed
+from forebear.verify.trust import require_in_toto, with_vouched
 
 
 def check_layout(evidence: Evidence, policy: TrustPolicy) -> Verdict:
     """Signature by a trusted owner key, roles, revocation, expiry, and the derivation."""
     try:
+        policy = with_vouched(evidence, policy)
         owner = require_owner_signed(evidence.layout_envelope, policy)
-    except (PolicyError, SignatureError) as error:
+    except MissingExtra as error:
+        return Unchecked(f"whether an identity vouches for the owner's key: {error.what}")
+    except (PolicyError, SignatureError, ConfigError, EnvironmentFailure) as error:
         return Failed((Finding(LAYOUT, f"the layout is not the owner's: {error.what}"),))
     layout = evidence.layout
     try:
@@ -48,8 +59,7 @@ def require_owner_signed(envelope: Envelope, policy: TrustPolicy) -> PublicKey:
         SignatureError: another payload type, or the signature does not hold.
     """
     owner = policy.require_owner(envelope.keyid)
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise SignatureError(f"it is signed as {envelope.payload_type!a}, not {PAYLOAD_TYPE}")
+    require_in_toto(envelope)
     verify_envelope(envelope, owner)
     return owner
 
@@ -68,7 +78,7 @@ def _keys(layout: LayoutView) -> dict[str, PublicKey]:
 def _check_roles(
     layout: LayoutView, keys: dict[str, PublicKey], owner: PublicKey, policy: TrustPolicy
 ) -> Iterator[Finding]:
-    owners = {key.keyid for key in policy.owner_keys}
+    owners = {owner.keyid, *(key.keyid for key in policy.owners)}
     for keyid in keys:
         if keyid in policy.revoked_keyids:
             yield Finding(LAYOUT, f"key {keyid:.8} is revoked by the trust policy")
@@ -78,9 +88,9 @@ def _check_roles(
                 yield Finding(LAYOUT, f"step {step.name!r} names a key that the layout lacks")
             elif step.name == SOURCE and keyid != owner.keyid:
                 yield Finding(LAYOUT, f"'source' may be signed by {keyid:.8}, not by the owner")
-            elif step.name != SOURCE and (keyid in owners or keys[keyid].role != "recorder"):
+            elif step.name != SOURCE and keyid in owners:
                 yield Finding(
-                    LAYOUT, f"stage {step.name!r} may be signed by {keyid:.8}, no recorder's key"
+                    LAYOUT, f"stage {step.name!r} may be signed by {keyid:.8}, an owner's key"
                 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from forebear.errors import FormatError
 from forebear.evidence.disk import FILE, FOLDER
+from forebear.evidence.names import is_later
 from forebear.evidence.store import RELEASE_BUNDLE, Evidence
 from forebear.evidence.sums import parse_sums
 from forebear.formats.layout import ATTEST, SUMS
@@ -68,7 +69,7 @@ def _hash(evidence: Evidence, present: list[tuple[Stage, Out]]) -> dict[str, str
             if kind == FILE and path.isprintable()
         }
     )
-    digests = hash_files([evidence.root / path for path in paths])
+    digests = hash_files([evidence.place(path) for path in paths])
     return dict(zip(paths, digests, strict=True))
 
 
@@ -88,8 +89,17 @@ def _check_out(
             yield Finding(path, f"{path} on disk was not produced by stage {stage.name!r}")
         elif found[path] != expected[path]:
             yield Finding(
-                path, f"{path} on disk is not the file that stage {stage.name!r} produced"
+                path,
+                f"{path} on disk is not the file that stage {stage.name!r} produced"
+                + _again(evidence, stage),
             )
+
+
+def _again(evidence: Evidence, stage: Stage) -> str:
+    """How to mend it, where that can be done."""
+    if evidence.kind != "repository":
+        return ""
+    return f"; run it again: dvc repro --force --single-item {stage.name}"
 
 
 def _check_manifest(evidence: Evidence, out: Out, digests: Mapping[str, str]) -> Iterator[Finding]:
@@ -119,7 +129,7 @@ def _check_sums(evidence: Evidence, digests: Mapping[str, str]) -> Iterator[Find
         elif found != digest:
             yield Finding(path, f"{path} is not the file that SHA256SUMS lists")
     for path, kind in evidence.entries.items():
-        if kind != FILE or path in evidence.sums or _may_be_unlisted(path):
+        if kind != FILE or path in evidence.sums or _may_be_unlisted(evidence, path):
             continue
         if path == "disk.link":
             yield Finding(path, "was left here by in-toto-verify; delete it")
@@ -131,9 +141,15 @@ def _check_sums(evidence: Evidence, digests: Mapping[str, str]) -> Iterator[Find
             yield Finding(path, f"{path} {UNLISTED}")
 
 
-def _may_be_unlisted(path: str) -> bool:
+def _may_be_unlisted(evidence: Evidence, path: str) -> bool:
     """What cannot stand in the list: itself, and what was signed after it was written."""
-    return path in {SUMS, RELEASE_BUNDLE} or path.startswith(f"links/{ATTEST}.")
+    return path in {SUMS, RELEASE_BUNDLE} or _came_later(evidence, path)
+
+
+def _came_later(evidence: Evidence, path: str) -> bool:
+    """Signed after ``attest`` had ended: its own link, and statements added to a release."""
+    added = evidence.kind == "release" and is_later(path)
+    return added or path.startswith(f"links/{ATTEST}.")
 
 
 def _check_attested(evidence: Evidence) -> Iterator[Finding]:
@@ -152,7 +168,7 @@ def _check_attested(evidence: Evidence) -> Iterator[Finding]:
         elif evidence.digest(name) != digest:
             yield Finding(name, f"{name} is not the file that stage {ATTEST!r} produced")
     for name in evidence.entries:
-        listed = f"{folder}/{name}" in products or name.startswith(f"links/{ATTEST}.")
+        listed = f"{folder}/{name}" in products or _came_later(evidence, name)
         shipped = any(
             name == out.path or name.startswith(f"{out.path}/") for _, out in evidence.shipped
         )

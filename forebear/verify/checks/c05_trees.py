@@ -9,10 +9,10 @@ Rests on: provenance page, sections 1 and 3.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
 from forebear.errors import ForebearError
 from forebear.evidence.store import Evidence, SignedLink
+from forebear.formats.layout import LINKS
 from forebear.formats.link import TREE, is_virtual
 from forebear.hashing.digest import tree_digest
 from forebear.pipeline import link_path
@@ -39,35 +39,45 @@ def check_trees(evidence: Evidence, policy: TrustPolicy) -> Verdict:
 def _check_artifacts(
     signed: SignedLink, kind: str, artifacts: Mapping[str, str]
 ) -> Iterator[Finding]:
-    files = sorted(name for name in artifacts if not is_virtual(name))
-    for name, digest in artifacts.items():
-        if not name.startswith(TREE):
-            continue
-        folder = name.removeprefix(TREE)
-        inside = {
-            PurePosixPath(path.removeprefix(f"{folder}/")): artifacts[path]
-            for path in files
-            if path.startswith(f"{folder}/")
-        }
+    inside: dict[str, dict[str, str]] = {
+        name.removeprefix(TREE): {} for name in artifacts if name.startswith(TREE)
+    }
+    for path, digest in artifacts.items():
+        if not is_virtual(path):
+            for folder in _folders(path):
+                if folder in inside:
+                    inside[folder][path[len(folder) + 1 :]] = digest
+    for folder, files in inside.items():
+        name = f"{TREE}{folder}"
         try:
-            computed = tree_digest(inside)
+            computed = tree_digest(files)
         except ForebearError as error:
             yield Finding(signed.path, f"{name} in the {kind}: {error.what}")
             continue
-        if computed != digest:
+        if computed != artifacts[name]:
             yield Finding(
                 signed.path,
                 f"stage {signed.stage!r}: {name} in the {kind} is not the digest of the "
-                f"{len(inside)} files listed below it",
+                f"{len(files)} files listed below it",
             )
 
 
+def _folders(path: str) -> Iterator[str]:
+    """Every folder that the file lies in, the innermost first."""
+    at = path.rfind("/")
+    while at > 0:
+        yield path[:at]
+        at = path.rfind("/", 0, at)
+
+
 def _check_link_copies(evidence: Evidence, signed: SignedLink) -> Iterator[Finding]:
-    for stage, other in evidence.links.items():
-        recorded = signed.link.materials.get(link_path(stage))
-        if recorded is not None and recorded != other.digest:
+    for name, recorded in signed.link.materials.items():
+        if not name.startswith(LINKS):
+            continue
+        stage = name.removeprefix(LINKS).removesuffix(".link")
+        other = evidence.links.get(stage)
+        if other is not None and name == link_path(stage) and recorded != other.digest:
             yield Finding(
                 other.path,
-                f"{other.path} is not the link that stage {signed.stage!r} read as "
-                f"{link_path(stage)}",
+                f"{other.path} is not the link that stage {signed.stage!r} read as {name}",
             )

@@ -1,94 +1,167 @@
-"""C8: statements are signed by the owner, as what they are, about files that are here.
+"""C8: statements are signed by an owner, as what they are, about files that are here.
 
-Bundles of a bare key: payload type, signature, key hint, predicate type and subjects. Sigstore
-bundles do not exist yet; a bundle of any other kind is refused by C1.
+A bundle is of a key or of a Sigstore identity: signature, payload type, and for an identity the
+certificate, the CT log's promise, the log's proof and the signed time. Then predicate type and
+subjects. Statements that were added later may be anybody's: what a known signer did not sign
+fails, what an unknown one signed is counted and believed by nobody.
 
-Rests on: provenance page, section 7.
+Rests on: provenance page, sections 7 and 8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from forebear.errors import PolicyError, SignatureError
+from forebear.errors import ConfigError, EnvironmentFailure, MissingExtra, SignatureError
+from forebear.evidence.names import GATE_BUNDLE, Role, bundle_role, checkpoint_bundle
 from forebear.evidence.store import RELEASE_BUNDLE, Evidence
+from forebear.formats.link import TREE
 from forebear.formats.statement import (
+    LEDGER,
     RECORDER,
-    RELEASE,
     SLSA_PROVENANCE,
-    TEST_RESULT,
     Statement,
-    key_hint,
     parse_bundle,
     parse_statement,
 )
 from forebear.signing.policy import TrustPolicy
-from forebear.verify.checks.c02_layout import require_owner_signed
-from forebear.verify.result import Finding, Verdict, counted, failed
-
-GATE = "attestations/gate.sigstore.json"
-PROVENANCE = "/provenance.sigstore.json"
+from forebear.verify.result import Finding, Unchecked, Verdict, counted, failed
+from forebear.verify.trust import Unknown, signer_of, with_vouched
 
 
 def check_bundles(evidence: Evidence, policy: TrustPolicy) -> Verdict:
     """Every bundle, and that each shipped checkpoint, the gate and the release have one."""
     findings: list[Finding] = []
-    for path in evidence.bundles:
-        findings += _check_bundle(evidence, policy, path)
-    needed = [RELEASE_BUNDLE, GATE]
-    needed += [
-        f"attestations/{out.path}{PROVENANCE}" for _, out in evidence.shipped if out.kind == "model"
-    ]
+    missing = ""
+    unknown: list[str] = []
+    # each bundle that needs the library or the trusted root meets the same fault
+    with suppress(ConfigError, EnvironmentFailure):
+        policy = with_vouched(evidence, policy)
+    for path in (*evidence.bundles, *evidence.later):
+        later = path in evidence.later
+        check = _check_later(evidence, policy, path, unknown) if later else _check_bundle(
+            evidence, policy, path
+        )  # fmt: skip
+        try:
+            findings += check
+        except MissingExtra as error:
+            missing = f"{error.what} ({error.fix})"
+        except (SignatureError, ConfigError, EnvironmentFailure) as error:
+            whose = "signed as it says" if later else "the owner's"
+            findings.append(Finding(path, f"the statement is not {whose}: {error.what}"))
+    needed = _needed(evidence)
     findings += [Finding(path, "is missing") for path in needed if path not in evidence.bundles]
-    return failed(findings, f"{counted(len(evidence.bundles), 'statement')} signed by the owner")
+    if missing and not findings:
+        return Unchecked(missing)
+    note = f"{counted(len(evidence.bundles), 'statement')} signed by the owner"
+    return failed(findings, note + _note_on_later(len(evidence.later), unknown))
+
+
+def _needed(evidence: Evidence) -> list[str]:
+    """Bundles that a release must hold; the gate's where the release statement names a gate."""
+    needed = [RELEASE_BUNDLE]
+    needed += [checkpoint_bundle(out.path) for _, out in evidence.shipped if out.kind == "model"]
+    if evidence.has(RELEASE_BUNDLE):
+        bundle = parse_bundle(evidence.read(RELEASE_BUNDLE), where=RELEASE_BUNDLE)
+        release = parse_statement(bundle.envelope.payload, where=RELEASE_BUNDLE)
+        if release.predicate.get("gate") is not None:
+            needed.append(GATE_BUNDLE)
+    return needed
+
+
+def _note_on_later(n_later: int, unknown: list[str]) -> str:
+    if not n_later:
+        return ""
+    note = (
+        f"; {counted(n_later - len(unknown), 'later statement')} of signers that the policy knows"
+    )
+    if unknown:
+        note += f"; not counted: {'; '.join(unknown)}"
+    return note
 
 
 def _check_bundle(evidence: Evidence, policy: TrustPolicy, path: str) -> Iterator[Finding]:
-    bundle = parse_bundle(evidence.read(path), where=path)
-    envelope = bundle.envelope
-    try:
-        owner = require_owner_signed(envelope, policy)
-    except (PolicyError, SignatureError) as error:
-        yield Finding(path, f"the statement is not the owner's: {error.what}")
+    data = evidence.read(path)
+    signer = signer_of(data, policy, where=path)
+    if isinstance(signer, Unknown):
+        yield Finding(path, f"the statement is not the owner's: {signer.reason}")
         return
-    if bundle.hint != key_hint(owner.pem):
-        yield Finding(path, "the hint names another key than the one that signed")
-    statement = parse_statement(envelope.payload, where=path)
-    expected = _predicate_type(path)
-    if statement.predicate_type != expected:
-        yield Finding(path, f"is a {statement.predicate_type}, where a {expected} belongs")
-    elif expected == SLSA_PROVENANCE:
-        yield from _check_provenance(evidence, policy, path, statement)
+    if not signer.owner:
+        yield Finding(path, f"the statement is not the owner's: {signer.name} is none")
+        return
+    bundle = parse_bundle(data, where=path)
+    if policy.require_sigstore and not bundle.certificate:
+        yield Finding(path, "is signed by a bare key, where the trust policy asks for Sigstore")
+    role = bundle_role(path)
+    if role is None:
+        yield Finding(path, "is a statement that no release of ours holds")
+        return
+    statement = parse_statement(bundle.envelope.payload, where=path)
+    if statement.predicate_type != role.predicate_type:
+        yield Finding(
+            path, f"is a {statement.predicate_type}, where a {role.predicate_type} belongs"
+        )
+    elif role.predicate_type == SLSA_PROVENANCE:
+        yield from _check_provenance(evidence, policy, path, role, statement)
+    elif role.predicate_type == LEDGER:
+        yield from _check_ledger(evidence, path, role, statement)
 
 
-def _predicate_type(path: str) -> str:
-    if path == RELEASE_BUNDLE:
-        return RELEASE
-    return TEST_RESULT if path == GATE else SLSA_PROVENANCE
+def _check_later(
+    evidence: Evidence, policy: TrustPolicy, path: str, unknown: list[str]
+) -> Iterator[Finding]:
+    """Nothing to find where the signer is known and the signature holds, or nobody knows them."""
+    signer = signer_of(evidence.read(path), policy, where=path)
+    if isinstance(signer, Unknown):
+        unknown.append(f"{path}: {signer.reason}")
+    yield from ()
 
 
 def _check_provenance(
-    evidence: Evidence, policy: TrustPolicy, path: str, statement: Statement
+    evidence: Evidence, policy: TrustPolicy, path: str, role: Role, statement: Statement
 ) -> Iterator[Finding]:
-    """Subjects are the products of the checkpoint it lies beside; builder, the link's signer."""
-    out = path.removeprefix("attestations/").removesuffix(PROVENANCE)
-    stage = evidence.pipeline.producer(out)
-    if stage is None or stage.name not in evidence.links:
-        yield Finding(path, f"is about {out}, which no link here produced")
+    """Subjects are products: all of a stage, or those in a checkpoint; builder, their signer."""
+    if role.stage:
+        name = role.stage
+    else:
+        producer = evidence.pipeline.producer(role.out)
+        name = "" if producer is None else producer.name
+    if name not in evidence.links:
+        yield Finding(path, f"is about {role.stage or role.out}, which no link here produced")
         return
-    products = {
-        name: digest
-        for name, digest in evidence.links[stage.name].link.products.items()
-        if name in {out, f"tree:{out}"} or name.startswith(f"{out}/")
-    }
-    if dict(statement.subjects) != products:
-        yield Finding(path, f"is not about the files that stage {stage.name!r} produced in {out}")
+    products = evidence.links[name].link.products
+    if role.out:
+        products = {
+            path: digest
+            for path, digest in products.items()
+            if path in {role.out, f"{TREE}{role.out}"} or path.startswith(f"{role.out}/")
+        }
+    if dict(statement.subjects) != dict(products):
+        about = f"in {role.out}" if role.out else "there"
+        yield Finding(path, f"is not about the files that stage {name!r} produced {about}")
     builder = _builder(statement)
-    signer = f"{RECORDER}#{evidence.links[stage.name].envelope.keyid}"
+    signer = f"{RECORDER}#{evidence.links[name].envelope.keyid}"
     if builder != signer:
-        yield Finding(path, f"names a builder that did not sign the link of stage {stage.name!r}")
+        yield Finding(path, f"names a builder that did not sign the link of stage {name!r}")
     elif policy.allowed_builders and builder not in policy.allowed_builders:
         yield Finding(path, f"the trust policy does not allow the builder {builder}")
+
+
+def _check_ledger(
+    evidence: Evidence, path: str, role: Role, statement: Statement
+) -> Iterator[Finding]:
+    """Its one subject is a ledger root that some stage produced."""
+    made = {
+        digest
+        for signed in evidence.links.values()
+        for name, digest in signed.link.products.items()
+        if name == role.ledger
+    }
+    if len(statement.subjects) != 1 or statement.subjects[0] not in {
+        (role.ledger, digest) for digest in made
+    }:
+        yield Finding(path, f"is not about {role.ledger} as a stage produced it")
 
 
 def _builder(statement: Statement) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from forebear.errors import ForebearError
@@ -73,7 +72,7 @@ def _by_name(pipeline: Pipeline) -> dict[str, Stage]:
 
 
 def _differing(now: Stage, then: Stage) -> list[str]:
-    names = ("cmd", "deps", "params", "outs", "meta", "frozen", "wdir")
+    names = ("cmd", "deps", "params", "outs", "meta", "frozen", "wdir", "origin")
     return [name for name in names if getattr(now, name) != getattr(then, name)]
 
 
@@ -105,8 +104,8 @@ def _check_sources(evidence: Evidence) -> Iterator[Finding]:
         return
     products = evidence.links[SOURCE].link.products
     attested = {path: digest for path, digest in products.items() if not is_virtual(path)}
-    here = [path for path in sorted(attested) if _regular(evidence.root, path)]
-    found = dict(zip(here, hash_files([evidence.root / path for path in here]), strict=True))
+    here = [path for path in sorted(attested) if _regular(evidence, path)]
+    found = dict(zip(here, hash_files([evidence.place(path) for path in here]), strict=True))
     for path in sorted(attested):
         if path not in found:
             yield Finding(path, f"the source file {path} is gone since the release was attested")
@@ -119,8 +118,8 @@ def _check_sources(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding(path, f"the source file {path} is new since the release was attested")
 
 
-def _regular(root: Path, path: str) -> bool:
-    return kind_of(root / path) == FILE
+def _regular(evidence: Evidence, path: str) -> bool:
+    return kind_of(evidence.place(path)) == FILE
 
 
 def _judge_commit(evidence: Evidence) -> Verdict:

@@ -159,6 +159,7 @@ def test_key_with_a_passphrase_is_locked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "pass"
+    file.touch(mode=0o600)
     file.write_text("correct horse\n")
     folder = str(tmp_path / "keys")
     assert _run("keys", "new", "owner", "--passphrase-file", str(file), "--keys", folder) == 0

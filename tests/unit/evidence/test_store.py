@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from forebear.errors import FormatError, PathError, UsageError
-from forebear.evidence.graph import ancestors, broken_edges, find, producers
 from forebear.evidence.store import open_evidence
-from tests.support.release import CHECKPOINT, WEIGHTS, Simulated
+from tests.support.release import CHECKPOINT, Simulated
 
 
 def test_a_packed_folder_is_a_release_with_all_links(built: Simulated):
@@ -80,21 +79,24 @@ def test_two_links_of_one_stage_are_refused(built: Simulated, tmp_path: Path):
             evidence.signed_link("sft")
 
 
-def test_the_graph_leads_from_weights_to_sources(built: Simulated):
-    with open_evidence(built.packed) as evidence:
-        ((path, digest),) = find(evidence, WEIGHTS)
-        assert producers(evidence, path, digest) == ["sft"]
-        node = ancestors(evidence, path, digest)
-        base = next(one for one in node.materials if one.path == "tree:data/base/checkpoint")
-        assert base.producer == "base"
-        assert {one.producer for one in base.materials} == {"source"}
-        assert not list(broken_edges(evidence, "sft"))
+def test_later_statements_are_no_bundles_of_the_release(built: Simulated, tmp_path: Path):
+    folder = tmp_path / "r"
+    shutil.copytree(built.packed, folder)
+    (folder / "later" / "deep").mkdir(parents=True)
+    for name in ("later/a-scan.sigstore.json", "later/x.json", "later/deep/x.sigstore.json",
+                 "later/.sigstore.json", "later/x y.sigstore.json"):  # fmt: skip
+        (folder / name).write_text("{}")
+    with open_evidence(folder) as evidence:
+        assert evidence.later == ("later/a-scan.sigstore.json",)
+        assert not [path for path in evidence.bundles if path.startswith("later/")]
 
 
-def test_equal_bytes_elsewhere_have_another_origin(built: Simulated):
+def test_names_are_known_with_their_digest_only(built: Simulated):
     with open_evidence(built.packed) as evidence:
-        one = find(evidence, f"{CHECKPOINT}/config.json")[0]
-        other = find(evidence, "data/base/checkpoint/config.json")[0]
-        assert one[1] == other[1]
-        assert producers(evidence, *one) == ["sft"]
-        assert producers(evidence, *other) == ["base"]
+        tree = f"tree:{CHECKPOINT}"
+        digest = evidence.links["sft"].link.products[tree]
+        assert evidence.names(tree, digest)
+        assert evidence.names("root.layout", evidence.digest("root.layout"))
+        assert not evidence.names(tree, "0" * 64)
+        assert not evidence.names("root.layout", digest)
+        assert not evidence.names("nothing", digest)

@@ -11,7 +11,7 @@ import pytest
 
 from forebear.errors import EnvironmentFailure, FormatError
 from forebear.formats import strictjson
-from forebear.gate.runs import RUN_SCHEMA, comparable_key, load_run
+from forebear.gate.runs import RUN_SCHEMA, comparable_key, load_run, parse_run
 
 
 def item(key: str, value: float | None = 1.0) -> dict[str, Any]:
@@ -83,3 +83,30 @@ def test_what_is_no_run_is_a_format_error(tmp_path: Path, text: bytes) -> None:
 def test_a_missing_folder_is_the_environments_fault(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match=r"cannot read"):
         load_run(tmp_path / "none")
+
+
+@pytest.mark.parametrize("value", [True, "1", "nan", [1]])
+def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(FormatError):
+        load_run(write(tmp_path, [{**item("a"), "value": value}]))
+
+
+@pytest.mark.parametrize("direction", ["sideways", None])
+def test_an_unknown_direction_is_refused(tmp_path: Path, direction: Any) -> None:
+    with pytest.raises(FormatError):
+        load_run(write(tmp_path, [item("a")], direction=direction))
+
+
+def test_a_task_named_like_a_path_is_never_opened(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", [item("a")])
+    value = strictjson.parse((folder / "run.json").read_bytes(), where="run.json")
+    value["tasks"]["../../secret"] = value["tasks"]["t"]
+    asked = []
+
+    def read(name: str) -> bytes:
+        asked.append(name)
+        return strictjson.dumps(value) if name == "run.json" else (folder / name).read_bytes()
+
+    with pytest.raises(FormatError):
+        parse_run(read, where="run")
+    assert not any(".." in name for name in asked)

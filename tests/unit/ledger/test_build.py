@@ -21,7 +21,7 @@ from forebear.ledger import (
     root,
     verify_inclusion,
 )
-from forebear.ledger.build import _meta, _meta_bytes
+from forebear.ledger.build import _meta_bytes, row_meta
 
 # Vectors of the provenance page, section 9.
 DOCUMENTS = {
@@ -53,7 +53,7 @@ def order_of(salt=None):
 
 def test_meta_hash_of_alpha():
     row = LedgerRow(document_key(b"alpha\n"), 6, "CC0-1.0", "s1", "train")
-    assert strictjson.canonical(_meta(row)) == (
+    assert strictjson.canonical(row_meta(row)) == (
         b'{"bytes":6,"license":"CC0-1.0","source":"s1","split":"train"}'
     )
     assert leaf_data(row)[-32:].hex() == (
@@ -108,8 +108,8 @@ def test_copies_stand_in_the_metadata_only_when_there_are_several():
     row = rows_of()[0]
     merged = merge_copies([row, row, row])
     assert [each.copies for each in merged] == [3]
-    assert _meta(merged[0])["copies"] == 3
-    assert "copies" not in _meta(row)
+    assert row_meta(merged[0])["copies"] == 3
+    assert "copies" not in row_meta(row)
     assert root(merged) != root([row])
 
 
@@ -144,7 +144,7 @@ def test_hand_made_metadata_is_the_canonical_one():
         LedgerRow("f" * 64, 1, "MIT", 's"\\\u00e9\n\x01', "train", copies=2),
         IntakeRow("a" * 64, 5, "dropped:\u20ac", "s1", copies=7),
     ):
-        assert _meta_bytes(row) == strictjson.canonical(_meta(row))
+        assert _meta_bytes(row) == strictjson.canonical(row_meta(row))
 
 
 def lines():

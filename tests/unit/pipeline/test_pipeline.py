@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,7 @@ def test_root_is_found_from_below_and_from_the_environment(
     below.mkdir(parents=True)
     assert find_root(below) == workspace.root
     monkeypatch.setenv("DVC_ROOT", str(workspace.root))
+    monkeypatch.chdir(workspace.root.parent)
     assert find_root() == workspace.root
 
 
@@ -211,3 +213,30 @@ def test_no_repository_is_an_environment_failure(tmp_path: Path) -> None:
 def test_import_loads_no_dvc() -> None:
     code = "import sys, forebear.pipeline; raise SystemExit('dvc' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_repository_around_the_current_folder_counts_before_dvc_root(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # an experiment elsewhere on disk: DVC_ROOT names the repository it was started in
+    elsewhere = workspace.root / ".dvc/tmp/exps/one"
+    shutil.copytree(workspace.root / ".git", elsewhere / ".git")
+    (elsewhere / ".dvc").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(workspace.root))
+    monkeypatch.chdir(elsewhere)
+    assert find_root() == elsewhere
+    monkeypatch.chdir(tmp_path.parent)
+    assert find_root() == workspace.root
+
+
+def test_credentials_in_the_url_of_an_import_are_left_out(workspace: Workspace) -> None:
+    workspace.write("given.csv", "g\n")
+    workspace.write(
+        "given.csv.dvc",
+        "frozen: true\ndeps:\n- path: https://me:secret@example.org/given.csv?token=secret\n"
+        "  etag: abc\nouts:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  hash: md5\n"
+        "  path: given.csv\n",
+    )
+    (source,) = load_pipeline(workspace.root).sources
+    assert source.origin["url"] == "https://example.org/given.csv"
+    assert "secret" not in json.dumps(load_pipeline(workspace.root).to_json())

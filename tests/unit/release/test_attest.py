@@ -19,17 +19,24 @@ from forebear.errors import (
     RecordError,
     UsageError,
 )
+from forebear.evidence.store import open_evidence
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
 from forebear.formats.layout import parse_layout
-from forebear.formats.link import parse_link
-from forebear.formats.statement import SLSA_PROVENANCE, parse_bundle, parse_statement
-from forebear.pipeline import Pipeline
-from forebear.release.attest import Terms
+from forebear.formats.link import PAYLOAD_TYPE, parse_link
+from forebear.formats.statement import LEDGER, SLSA_PROVENANCE, parse_bundle, parse_statement
+from forebear.gate.waiver import parse_waiver, render_waiver, verdict_digest, waive
+from forebear.pipeline import Out, Pipeline
+from forebear.release.attest import Terms, attest
 from forebear.release.chain import load_recorders
+from forebear.release.owner import KeyOwner
 from forebear.release.pack import write_archive
 from forebear.release.sources import with_sources
-from forebear.signing.signer import verify_envelope
+from forebear.signing.keys import Signer, load_public
+from forebear.signing.policy import TrustPolicy
+from forebear.signing.signer import sign_envelope, verify_envelope
+from forebear.verify.run import verify
+from tests.support.full_release import build_full_release
 from tests.support.release import (
     CHECKPOINT,
     WEIGHTS,
@@ -51,6 +58,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
 def sim(template: Simulated, tmp_path: Path) -> Simulated:
     shutil.copytree(template.repo, tmp_path / "repo", symlinks=True)
     return replace(template, repo=tmp_path / "repo", packed=tmp_path / "packed")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    return build_full_release(tmp_path_factory.mktemp("full"))
 
 
 def _statement(folder: Path, name: str, sim: Simulated):
@@ -79,6 +91,8 @@ def test_a_release_holds_every_part(sim):
         "attestations/data/sft/checkpoint/model.sig",
         "attestations/data/sft/checkpoint/provenance.sigstore.json",
         "attestations/gate.sigstore.json",
+        *(f"attestations/stages/{stage}.provenance.sigstore.json"
+          for stage in ("base", "eval", "sft")),
         *(f"links/{stage}.{r}.link" for stage in ("base", "eval", "sft")),
         f"links/source.{o}.link",
         "manifests/data/base/checkpoint.sha256",
@@ -116,10 +130,108 @@ def test_the_release_statement_covers_every_part(sim):
     files = {file.relative_to(release).as_posix() for file in release.rglob("*") if file.is_file()}
     manifests = {name for name in files if name.startswith("manifests/")}
     assert {name for name, _ in statement.subjects} == files - manifests - {
-        "owner.pub", "release.sigstore.json"
+        "release.sigstore.json"
     }  # fmt: skip
+    assert "owner.pub" in dict(statement.subjects)
     assert statement.predicate["serial"] == 7
     assert statement.predicate["previous"] is None
+
+
+def test_provenance_of_a_stage_covers_all_that_it_wrote_and_names_the_links_upstream(sim):
+    sim.attest(now=NOW)
+    release = sim.repo / "release"
+    name = "attestations/stages/sft.provenance.sigstore.json"
+    statement = _statement(release, name, sim)
+    subjects = [one for one, _ in statement.subjects]
+    assert subjects[0] == f"tree:{CHECKPOINT}"
+    assert {WEIGHTS, "data/sft/metrics.json"} < set(subjects)
+    deps = statement.predicate["buildDefinition"]["resolvedDependencies"]
+    (upstream,) = [dep for dep in deps if "annotations" in dep]
+    assert upstream["annotations"] == {"stage": "base"}
+    data = (release / upstream["name"]).read_bytes()
+    assert upstream["digest"] == {"sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_a_ledgers_root_is_stated_and_annotates_what_was_made_of_it(full):
+    release = full.repo / "release"
+    root = (full.repo / "data/curate/ledger/root.json").read_bytes()
+    name = "attestations/data/curate/ledger/ledger.sigstore.json"
+    statement = _statement(release, name, full)
+    assert statement.predicate_type == LEDGER
+    digest = hashlib.sha256(root).hexdigest()
+    assert statement.subjects == (("data/curate/ledger/root.json", digest),)
+    assert statement.predicate == strictjson.parse(root, where="root")
+    name = "attestations/stages/sft.provenance.sigstore.json"
+    deps = _statement(release, name, full).predicate["buildDefinition"]["resolvedDependencies"]
+    notes = {
+        dep["annotations"]["stage"]: dep["annotations"] for dep in deps if "annotations" in dep
+    }
+    assert notes["curate"]["ledger"] == [
+        {"name": "data/curate/ledger/root.json", "digest": {"sha256": digest}}
+    ]
+
+
+def test_a_release_names_the_one_before_and_must_be_younger(sim):
+    before = {"serial": 3, "sha256": "0" * 64}
+    sim.attest(now=NOW, terms=Terms(serial=4, previous=before))
+    statement = _statement(sim.repo / "release", "release.sigstore.json", sim)
+    assert statement.predicate["previous"] == before
+    for serial, previous in [
+        (3, before),
+        (2, before),
+        (4, {"serial": True, "sha256": "0" * 64}),
+        (4, {"serial": 1, "sha256": "0" * 63}),
+        (4, {"serial": 1}),
+        (4, {**before, "more": 1}),
+    ]:
+        with pytest.raises(ConfigError):
+            Terms(serial=serial, previous=previous)
+
+
+def _attest_plainly(sim: Simulated, **terms):
+    attest(
+        sim.repo,
+        sim.pipeline,
+        KeyOwner(sim.owner, sim.owner_file),
+        recorders=[sim.recorder.public],
+        gate=None,
+        documents=None,
+        release="release",
+        terms=Terms(**terms),
+        now=NOW,
+    )
+    sim.record("attest")
+
+
+def test_a_pipeline_without_gate_and_documents_is_signed_as_such(sim):
+    _attest_plainly(sim)
+    release = sim.repo / "release"
+    assert not (release / "attestations/gate.sigstore.json").exists()
+    predicate = _statement(release, "release.sigstore.json", sim).predicate
+    assert predicate["gate"] is None
+    assert predicate["documents"] == "none"
+    with open_evidence(sim.pack()) as evidence:
+        report = verify(evidence, TrustPolicy((load_public(sim.owner_pub),), min_serial=1))
+    assert not [result for result in report.results if result.status == "failed"]
+    with pytest.raises(ConfigError, match="no documents"):
+        _attest_plainly(sim, documents="final")
+
+
+@pytest.mark.parametrize(
+    ("ship", "said"), [("later/x", "keeps its own files"), ("", "would carry nothing")]
+)
+def test_what_a_release_cannot_carry_is_refused(sim, ship, said):
+    if ship:
+        write(sim.repo, ship, "x")
+    stages = []
+    for stage in sim.pipeline.stages:
+        outs = tuple(replace(out, kind="") for out in stage.outs)
+        meta = {"forebear": {"ship": [ship]}} if ship and stage.name == "sft" else {}
+        if meta:
+            outs = (*outs, Out(ship, is_dir=False))
+        stages.append(replace(stage, outs=outs, meta=meta))
+    with pytest.raises(ConfigError, match=said):
+        replace(sim, pipeline=replace(sim.pipeline, stages=tuple(stages))).attest(now=NOW)
 
 
 def test_pipeline_comes_back_and_carries_the_lock(sim):
@@ -271,7 +383,6 @@ def test_the_gate_decides(sim, gate, terms, said):
     ("verdict", "terms", "result"),
     [
         ("SMOKE", Terms(allow_smoke=True), "WARNED"),
-        ("PASS_WITH_WAIVERS", Terms(), "WARNED"),
         ("PASS", Terms(), "PASSED"),
     ],
 )
@@ -282,6 +393,56 @@ def test_a_verdict_that_passes_is_stated(sim, verdict, terms, result):
     statement = _statement(sim.repo / "release", "attestations/gate.sigstore.json", sim)
     assert statement.predicate["result"] == result
     assert statement.subjects[0][0] == f"tree:{CHECKPOINT}"
+
+
+def _write_waived_gate(sim: Simulated, signer: Signer, **changes) -> None:
+    """A verdict that fails by one pair, waived by ``signer``; ``changes`` replace terms."""
+    pair = {"task": "mc4", "reference": "base", "metric": "accuracy", "delta": -0.02,
+            "reasons": [], "verdict": "FAIL"}  # fmt: skip
+    write_gate(sim.repo, verdict="FAIL", pairs=[pair])
+    file = sim.repo / "data/eval/verdict/gate.json"
+    gate = strictjson.parse(file.read_bytes(), where="gate")
+    terms = {
+        "task": "mc4", "reference": "base", "metric": "accuracy", "delta": -0.02,
+        "verdict_sha256": verdict_digest(gate), "issued": "2025-12-01", "expires": "2026-01-31",
+        "approver": "A. Owner", "reason": "the two items that were lost are being written anew",
+        **changes,
+    }  # fmt: skip
+    data = sign_envelope(signer, render_waiver(gate["candidate_tree"], terms), PAYLOAD_TYPE)
+    place = file.parent / "waivers" / "mc4.dsse"
+    place.parent.mkdir()
+    place.write_bytes(data)
+    waived = waive(gate, [parse_waiver(data, where="mc4.dsse")])
+    assert waived["verdict"] == "PASS_WITH_WAIVERS"
+    file.write_bytes(strictjson.dumps(waived))
+    sim.record("eval")
+
+
+def test_a_waiver_of_the_owner_lets_a_release_be_signed_with_a_warning(sim):
+    _write_waived_gate(sim, sim.owner)
+    sim.attest(now=NOW)
+    statement = _statement(sim.repo / "release", "attestations/gate.sigstore.json", sim)
+    assert statement.predicate["result"] == "WARNED"
+
+
+def test_a_waiver_that_is_expired_foreign_gone_or_unlisted_signs_nothing(sim):
+    _write_waived_gate(sim, sim.owner, expires="2025-12-31")
+    with pytest.raises(GateError, match="expired"):
+        sim.attest(now=NOW)
+    file = sim.repo / "data/eval/verdict/waivers/mc4.dsse"
+    file.unlink()
+    sim.record("eval")
+    with pytest.raises(GateError, match="is not the waiver"):
+        sim.attest(now=NOW)
+    file.parent.rmdir()
+    _write_waived_gate(sim, sim.recorder)
+    with pytest.raises(GateError, match="not signed by a trusted owner"):
+        sim.attest(now=NOW)
+    write_gate(sim.repo, verdict="PASS_WITH_WAIVERS")
+    sim.record("eval")
+    with pytest.raises(GateError, match="lists none"):
+        sim.attest(now=NOW)
+    assert not (sim.repo / "release").exists()
 
 
 def test_drafts_are_not_released_as_final(sim):
@@ -327,6 +488,27 @@ def test_pack_replaces_a_release_and_nothing_else(sim, tmp_path):
         sim.pack(other)
     with pytest.raises(UsageError, match="write over"):
         sim.pack(sim.repo / "release" / "inner")
+
+
+def test_packing_the_same_release_again_keeps_what_was_attached(sim):
+    sim.attest(now=NOW)
+    folder = sim.pack()
+    write(folder, "later/scan.sigstore.json", "{}")
+    sim.pack()
+    assert (folder / "later/scan.sigstore.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["later/scan.sigstore.json", "later/notes.txt"])
+def test_packing_never_loses_what_was_attached_to_another_release(sim, name):
+    sim.attest(now=NOW)
+    folder = sim.pack()
+    write(folder, name, "{}")
+    sim.attest(now=NOW)
+    with pytest.raises(UsageError, match="would be lost"):
+        sim.pack()
+    assert (folder / name).read_text() == "{}"
+    (folder / name).unlink()
+    sim.pack()
 
 
 @pytest.mark.parametrize("place", [WEIGHTS, "release/owner.pub", "release/SHA256SUMS"])

@@ -123,11 +123,20 @@ def test_a_linked_key_is_refused(folder):
     assert "symbolic link" in refused.value.what
 
 
-def test_a_fifo_in_place_of_a_key_does_not_hang(folder):
+def _open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("load", [load_signer, load_public, is_encrypted])
+def test_what_is_no_file_in_place_of_a_key_neither_hangs_nor_leaks(folder, load):
     folder.mkdir(parents=True)
-    os.mkfifo(folder / "owner.pem", 0o600)
-    with pytest.raises(EnvironmentFailure):
-        load_signer(folder / "owner.pem")
+    os.mkfifo(folder / "fifo", 0o600)
+    (folder / "folder").mkdir(mode=0o700)
+    before = _open_files()
+    for name in ("fifo", "folder", "nul\0", "long" * 100):
+        with pytest.raises(EnvironmentFailure):
+            load(folder / name)
+    assert _open_files() == before
 
 
 def test_a_missing_key_is_explained(folder):

@@ -6,7 +6,7 @@ import pytest
 
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError, PolicyError
 from forebear.signing.keys import create_key, load_public
-from forebear.signing.policy import TrustPolicy, load_policy
+from forebear.signing.policy import Identity, TrustPolicy, load_policy
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ KEYS = "owner_keys: [owner.pub]\n"
     [
         "",
         "[]",
+        "min_serial: 1\n",
         "owner_keys: []\n",
         "owner_keys: owner.pub\n",
         "owner_keys: [1]\n",
@@ -121,3 +122,66 @@ def test_only_trusted_unrevoked_keys_count(owner):
         TrustPolicy((key,)).require_owner("0" * 64)
     with pytest.raises(PolicyError, match="revoked"):
         TrustPolicy((key,), revoked_keyids=frozenset({key.keyid})).require_owner(key.keyid)
+
+
+WHO = "identities: [{identity: me@example.org, issuer: 'https://i.example.org'}]\n"
+
+
+def test_identities_need_no_owner_key(owner, tmp_path):
+    root = tmp_path / "keys" / "root.json"
+    root.write_text("{}")
+    policy = load_policy(write(tmp_path, WHO + "trusted_root: root.json\nrequire_sigstore: true\n"))
+    assert policy.owner_keys == policy.owners == ()
+    assert policy.identities == (Identity("me@example.org", "https://i.example.org"),)
+    assert policy.trusted_root == root
+    assert policy.require_sigstore
+    with pytest.raises(PolicyError, match=r"me@example\.org"):
+        policy.require_owner(load_public(owner).keyid)
+
+
+def test_threshold_and_attesters_are_read(owner, tmp_path):
+    (tmp_path / "keys" / "root.json").write_text("{}")
+    text = KEYS + WHO + "trusted_root: root.json\nowner_threshold: 2\nattester_keys: [owner.pub]\n"
+    policy = load_policy(write(tmp_path, text))
+    assert policy.owner_threshold == 2
+    assert policy.attester_keys == (load_public(owner),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WHO,  # whose roots?
+        KEYS + "trusted_root: owner.pub\n",
+        KEYS + "require_sigstore: true\n",
+        KEYS + "owner_threshold: 2\n",
+        KEYS + "owner_threshold: 0\n",
+        "identities: []\ntrusted_root: owner.pub\n",
+        WHO.replace("me@example.org", "''") + "trusted_root: owner.pub\n",
+        WHO.replace("https://i.example.org", "") + "trusted_root: owner.pub\n",
+        "identities: [{identity: me@example.org}]\ntrusted_root: owner.pub\n",
+        WHO.replace("issuer", "regexp") + "trusted_root: owner.pub\n",
+        KEYS + "vouched: [owner.pub]\n",
+        KEYS + "attester_keys: owner.pub\n",
+    ],
+)
+@pytest.mark.usefixtures("owner")
+def test_policies_that_do_not_hold_together_are_refused(tmp_path, text):
+    with pytest.raises(ConfigError):
+        load_policy(write(tmp_path, text))
+
+
+@pytest.mark.usefixtures("owner")
+def test_a_missing_trusted_root_is_named(tmp_path):
+    with pytest.raises(EnvironmentFailure, match="trusted_root"):
+        load_policy(write(tmp_path, WHO + "trusted_root: absent.json\n"))
+
+
+def test_a_vouched_key_is_an_owner_unless_revoked(owner):
+    key = load_public(owner)
+    who = Identity("me@example.org", "https://i.example.org")
+    policy = TrustPolicy(identities=(who,)).vouch(key, who)
+    assert policy.require_owner(key.keyid) == key
+    assert policy.owner_keys == ()
+    revoked = TrustPolicy(identities=(who,), revoked_keyids=frozenset({key.keyid}))
+    with pytest.raises(PolicyError, match="revoked"):
+        revoked.vouch(key, who).require_owner(key.keyid)

@@ -1,0 +1,1 @@
+"""Foreign repositories: has somebody else's stages recorded, and undoes that."""
