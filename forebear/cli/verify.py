@@ -36,7 +36,8 @@ _RECOMPUTED = "C16"
 )  # fmt: skip
 @click.option(
     "--recompute", multiple=True, metavar="STAGE",
-    help="Also run this stage again and compare (C16). May be given several times.",
+    help="Also compute this merge again and compare (C16); `weights` compares every checkpoint "
+    "with its parents. May be given several times.",
 )  # fmt: skip
 @click.option(
     "--vsa", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
