@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from forebear.formats.layout import LINKS, SUMS
+from forebear.formats.layout import ATTEST, LINKS, SUMS
 from forebear.formats.statement import LEDGER, RELEASE, SLSA_PROVENANCE, TEST_RESULT
 
 PIPELINE = "pipeline.json"
@@ -29,6 +29,7 @@ _STAGES = f"{ATTESTATIONS}stages/"
 _OF_STAGE = ".provenance.sigstore.json"
 _OF_OUT = "/provenance.sigstore.json"
 _OF_LEDGER = "/ledger.sigstore.json"
+_ATTEST_LINK = re.compile(rf"{LINKS}{ATTEST}\.[0-9a-f]{{8}}\.link")
 _LATER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 
 
@@ -65,6 +66,11 @@ def checkpoint_bundle(out: str) -> str:
 def ledger_bundle(root_json: str) -> str:
     """Where the statement about a ledger's ``root.json`` lies."""
     return f"{ATTESTATIONS}{root_json.removesuffix('/root.json')}{_OF_LEDGER}"
+
+
+def is_attest_link(path: str) -> bool:
+    """Whether this is the link of ``attest`` itself, which no list that it signs can hold."""
+    return _ATTEST_LINK.fullmatch(path) is not None
 
 
 def is_ledger_root(path: str) -> bool:

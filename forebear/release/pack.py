@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from forebear.errors import EnvironmentFailure, RecordError, UsageError
-from forebear.evidence.names import LATER, LAYOUT, PIPELINE, RELEASE_BUNDLE, is_later
+from forebear.evidence.names import LATER, LAYOUT, PIPELINE, RELEASE_BUNDLE, is_attest_link, is_later
 from forebear.evidence.store import dvc_cache
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
@@ -163,7 +163,7 @@ def _require_sums(metadata: Path, plan: dict[PurePosixPath, Path]) -> None:
     extra = sorted(
         str(path)
         for path in plan.keys() - listed.keys() - own
-        if not str(path).startswith(f"{LINKS}{ATTEST}.")
+        if not is_attest_link(str(path))
     )
     if missing or wrong or extra:
         raise RecordError(

@@ -90,6 +90,17 @@ def add_a_file_beside_the_outs(case: Case) -> None:
     (case.folder / "hashlib.py").write_text("raise SystemExit(0)\n")
 
 
+@row("5f", "C4")  # found by random changes: every name that began like attest's link was let in
+def add_a_file_named_like_the_last_link(case: Case) -> None:
+    link = case.file("links/attest")
+    link.with_name(f"{link.name}.bak").write_text("x")
+
+
+@row("5g", "C4", "C11")
+def add_a_link_named_as_in_a_repository(case: Case) -> None:
+    shutil.copy(case.file("links/attest"), case.folder / "links" / "attest.link")
+
+
 @row("6", "C4", stock=True)
 def delete_a_file(case: Case) -> None:
     case.out(WEIGHTS).unlink()

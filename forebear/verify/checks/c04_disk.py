@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from forebear.errors import FormatError
 from forebear.evidence.disk import FILE, FOLDER
-from forebear.evidence.names import is_later
-from forebear.evidence.store import RELEASE_BUNDLE, Evidence
+from forebear.evidence.names import is_attest_link, is_later
+from forebear.evidence.store import OWN_LINK, RELEASE_BUNDLE, Evidence
 from forebear.evidence.sums import parse_sums
 from forebear.formats.layout import ATTEST, SUMS
 from forebear.formats.link import is_virtual
@@ -148,8 +148,9 @@ def _may_be_unlisted(evidence: Evidence, path: str) -> bool:
 
 def _came_later(evidence: Evidence, path: str) -> bool:
     """Signed after ``attest`` had ended: its own link, and statements added to a release."""
-    added = evidence.kind == "release" and is_later(path)
-    return added or path.startswith(f"links/{ATTEST}.")
+    if evidence.kind == "repository":
+        return path == OWN_LINK
+    return is_later(path) or is_attest_link(path)
 
 
 def _check_attested(evidence: Evidence) -> Iterator[Finding]:

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError, SignatureError
-from forebear.evidence.names import ATTESTATIONS, LAYOUT, OWNER, PIPELINE, RELEASE_BUNDLE
-from forebear.evidence.store import Evidence
-from forebear.formats.layout import ATTEST, LINKS, SUMS
+from forebear.evidence.names import (
+    ATTESTATIONS,
+    LAYOUT,
+    OWNER,
+    PIPELINE,
+    RELEASE_BUNDLE,
+    is_attest_link,
+)
+from forebear.evidence.store import OWN_LINK, Evidence
+from forebear.formats.layout import LINKS, SUMS
 from forebear.formats.statement import APPROVAL, Statement, parse_bundle, parse_statement
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.result import Failed, Finding, Passed, Unchecked, Verdict, counted
@@ -77,14 +84,15 @@ def _check_parts(evidence: Evidence, statement: Statement) -> Iterator[Finding]:
             yield Finding(path, f"{path} is a part of this release but is not there")
         elif evidence.digest(path) != digest:
             yield Finding(path, f"{path} is not the part that this release was signed with")
+    own = {OWN_LINK} if evidence.kind == "repository" else set()
     for path in evidence.entries:
-        if evidence.has(path) and _is_part(path) and path not in subjects:
+        if evidence.has(path) and _is_part(path) and path not in subjects and path not in own:
             yield Finding(path, f"{path} is no part of this release")
 
 
 def _is_part(path: str) -> bool:
     """Whether the release must cover the file: all but itself and what was signed later."""
-    if path.startswith(f"{LINKS}{ATTEST}."):
+    if is_attest_link(path):
         return False
     return path in {SUMS, LAYOUT, PIPELINE, OWNER} or path.startswith((LINKS, ATTESTATIONS))
 
