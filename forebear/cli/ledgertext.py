@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from forebear.cli.terminal import safe
+
 if TYPE_CHECKING:
     from forebear.ledger.check import Report
     from forebear.ledger.found import Impact
@@ -29,12 +31,7 @@ def show(as_json: bool, body: Mapping[str, Any], lines: list[str]) -> None:
     if as_json:
         click.echo(json.dumps(body, indent=2, sort_keys=True))
     else:
-        click.echo("\n".join(map(_safe, lines)))
-
-
-def _safe(line: str) -> str:
-    """``line`` without anything that steers a terminal."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+        click.echo("\n".join(map(safe, lines)))
 
 
 def root_lines(value: Mapping[str, Any]) -> Iterator[str]:

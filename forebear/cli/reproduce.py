@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from forebear.cli.terminal import safe
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -186,13 +188,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
             "reproduction; give --key"
         )
     lines.append(f"  ran {row['confinement']}; signed by key {row['keyid'][:8]}: {row['file']}")
-    return [_safe(line) for line in lines]
+    return [safe(line) for line in lines]
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(_safe(line) + "\n")
-
-
-def _safe(line: str) -> str:
-    """``line`` without anything that steers a terminal."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    sys.stderr.write(safe(line) + "\n")

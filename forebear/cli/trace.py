@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forebear.cli.terminal import safe
+
 if TYPE_CHECKING:
     from forebear.evidence.graph import Artifact
     from forebear.evidence.store import Evidence
@@ -67,7 +69,7 @@ def command(  # one argument per option
         click.echo(json.dumps(to_json(walk), indent=2, sort_keys=True))
     else:
         for line in RENDERERS[kind](walk):
-            click.echo(_safe(line))
+            click.echo(safe(line))
     return 1 if walk.broken or (walk.unknown and not forward) else 0
 
 
@@ -121,8 +123,3 @@ def _suggestion(evidence: Evidence) -> str:
         if path.startswith("tree:")
     )
     return f"known folders are: {', '.join(folders[:5])}" if folders else "run `dvc repro` first"
-
-
-def _safe(line: str) -> str:
-    """``line`` without anything that steers a terminal."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)

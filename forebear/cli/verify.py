@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forebear.cli.terminal import safe
+
 if TYPE_CHECKING:
     from forebear.evidence.store import Evidence
     from forebear.formats.statement import Statement
@@ -210,7 +212,7 @@ def render(report: Report, *, held: bool, edge: str = "") -> list[str]:
         f"{counts['unchecked']} unchecked"
     )
     lines += [edge] if edge else []
-    return [_safe(line) for line in lines]
+    return [safe(line) for line in lines]
 
 
 def _render_result(result: CheckResult) -> list[str]:
@@ -231,11 +233,6 @@ def _render_result(result: CheckResult) -> list[str]:
         if left > 0:
             lines.append(f"       and {left} more (--json shows all)")
     return lines
-
-
-def _safe(line: str) -> str:
-    """``line`` without anything that steers a terminal."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _policy(evidence: Evidence, trust: Path | None) -> tuple[TrustPolicy, str]:
