@@ -69,10 +69,10 @@ def parse_envelope(data: bytes, *, where: str) -> Envelope:
         if not isinstance(text, str):
             raise FormatError("payloadType and keyid must be texts", where)
     envelope = Envelope(
-        payload=_decode(value["payload"], f"{where}: payload"),
+        payload=decode_base64(value["payload"], f"{where}: payload"),
         payload_type=value["payloadType"],
         keyid=signatures[0]["keyid"],
-        sig=_decode(signatures[0]["sig"], f"{where}: signatures[0].sig"),
+        sig=decode_base64(signatures[0]["sig"], f"{where}: signatures[0].sig"),
     )
     _require_form(envelope, where)
     return envelope
@@ -116,8 +116,12 @@ def _require_form(envelope: Envelope, where: str) -> None:
         raise FormatError("the signature is empty", where)
 
 
-def _decode(text: object, where: str) -> bytes:
-    """Bytes of strict base64: standard alphabet, padded, no spare bits."""
+def decode_base64(text: object, where: str) -> bytes:
+    """Bytes of strict base64: standard alphabet, padded, no spare bits.
+
+    Raises:
+        FormatError: anything else.
+    """
     if not isinstance(text, str):
         raise FormatError("must be base64 text", where)
     try:

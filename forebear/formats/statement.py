@@ -11,8 +11,6 @@ section 7.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -21,7 +19,7 @@ from typing import Any
 
 from forebear.errors import FormatError
 from forebear.formats import strictjson
-from forebear.formats.dsse import Envelope, parse_envelope, render_envelope
+from forebear.formats.dsse import Envelope, decode_base64, parse_envelope, render_envelope
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -297,14 +295,7 @@ def _bytes(
     value: dict[str, Any], field: str, where: str, *, length: int | None = None,
     empty: bool = False,
 ) -> bytes:  # fmt: skip
-    text = _text(value, field, where)
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise FormatError("is not base64", f"{where}: {field}") from error
-    # the decoder ignores the spare bits of the last character
-    if base64.b64encode(data) != text.encode("ascii"):
-        raise FormatError("is not strict base64", f"{where}: {field}")
+    data = decode_base64(_text(value, field, where), f"{where}: {field}")
     if (not data and not empty) or (length is not None and len(data) != length):
         raise FormatError(f"must be {length or 'some'} bytes", f"{where}: {field}")
     return data
