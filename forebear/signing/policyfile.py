@@ -40,6 +40,7 @@ from forebear.signing.keys import PublicKey, load_public, parse_public
 from forebear.signing.policy import Confinement, Identity, TrustPolicy
 
 _MAX_BYTES = 1024 * 1024
+_MAX_FLOW_DEPTH = 32
 _KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -89,7 +90,12 @@ class _PolicyFile(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader that refuses what YAML forgives: repeated keys and aliases."""
+    """Safe loader that refuses what YAML forgives: repeated keys, aliases and deep brackets."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level >= _MAX_FLOW_DEPTH:  # the scanner's time grows with its square
+            raise yaml.scanner.ScannerError(None, None, "nested too deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
