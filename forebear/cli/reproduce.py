@@ -121,14 +121,16 @@ def _signer(
 ) -> Callable[[], Signer]:
     """Opens the key when there is something to sign; what can fail before fails before."""
     from forebear.recording.sealing import load_recorder, require_key
-    from forebear.signing.keys import default_directory, key_files
+    from forebear.signing.keys import default_directory, key_files, read_private
     from forebear.signing.passphrase import from_file_or_prompt
-    from forebear.signing.token import open_key
+    from forebear.signing.token import is_remote, key_path, open_key
 
     keys = default_directory()
     if key is None:
         require_key(keys)
         return lambda: load_recorder(keys)
+    if not is_remote(key):
+        read_private(key_path(key))  # a key that is not there is told before the long run
     secret = from_file_or_prompt(passphrase_file, of="key", fix="give --passphrase-file")
     half = public or key_files("recorder", keys)[1]
     return lambda: open_key(key, public=half, secret=secret)

@@ -39,6 +39,7 @@ from forebear.formats.dsse import Envelope, parse_envelope
 from forebear.formats.layout import ATTEST, SUMS, LayoutView, parse_layout, shipped_outs
 from forebear.formats.link import Link, parse_link
 from forebear.formats.pathrule import require_path
+from forebear.formats.statement import Statement, parse_bundle, parse_statement
 from forebear.pipeline import Out, Pipeline, Stage
 
 Kind = Literal["release", "repository"]
@@ -56,6 +57,8 @@ __all__ = [
 RELEASE_FOLDER = "release"
 OWN_LINK = f"links/{ATTEST}.link"
 MAX_METADATA_BYTES = strictjson.MAX_BYTES
+# of payloads whose parsed form is kept, which takes about five times that
+_MAX_KEPT_BYTES = 64 * 1024 * 1024
 
 _LINK_NAME = re.compile(r"links/([^/]+)\.([0-9a-f]{8})\.link")
 
@@ -109,6 +112,8 @@ class Evidence:
     _bytes: dict[str, bytes] = field(default_factory=dict, repr=False)
     _outs: dict[str, dict[str, str] | None] = field(default_factory=dict, repr=False)
     _links: dict[str, SignedLink] = field(default_factory=dict, repr=False)
+    _statements: dict[str, Statement] = field(default_factory=dict, repr=False)
+    _n_kept_bytes: int = field(default=0, repr=False)
     _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     # ── files ──────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +219,21 @@ class Evidence:
             link = parse_link(envelope.payload, where=paths[0])
             self._links[stage] = SignedLink(stage, paths[0], self.digest(paths[0]), envelope, link)
         return self._links[stage]
+
+    def statement(self, path: str) -> Statement:
+        """What a bundle says, unverified; kept as long as all that is kept stays small.
+
+        Raises:
+            FormatError: there is no such file, or it breaks the format.
+        """
+        statement = self._statements.get(path)
+        if statement is None:
+            payload = parse_bundle(self.read(path), where=path).envelope.payload
+            statement = parse_statement(payload, where=path)
+            self._n_kept_bytes += len(payload)
+            if self._n_kept_bytes <= _MAX_KEPT_BYTES:
+                self._statements[path] = statement
+        return statement
 
     @cached_property
     def links(self) -> dict[str, SignedLink]:

@@ -12,6 +12,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from forebear.errors import FormatError
 from forebear.formats import strictjson
@@ -59,7 +60,15 @@ def parse_envelope(data: bytes, *, where: str) -> Envelope:
         FormatError: not canonical JSON, a field is missing or unknown, not exactly one signature,
             loose base64, or a malformed key id or media type.
     """
-    value = strictjson.parse_canonical(data, where=where)
+    return envelope_of(strictjson.parse_canonical(data, where=where), where=where)
+
+
+def envelope_of(value: Any, *, where: str) -> Envelope:
+    """Envelope in a JSON value that was read strictly, such as the member of a bundle.
+
+    Raises:
+        FormatError: as :func:`parse_envelope`, but for the form of the text.
+    """
     _require_fields(value, _FIELDS, where)
     signatures = value["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
@@ -99,7 +108,7 @@ def render_envelope(envelope: Envelope) -> bytes:
     )
 
 
-def _require_fields(value: object, fields: set[str], where: str) -> None:
+def _require_fields(value: Any, fields: set[str], where: str) -> None:
     if not isinstance(value, dict):
         raise FormatError("must be a JSON object", where)
     if value.keys() != fields:

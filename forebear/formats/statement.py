@@ -19,7 +19,7 @@ from typing import Any
 
 from forebear.errors import FormatError
 from forebear.formats import strictjson
-from forebear.formats.dsse import Envelope, decode_base64, parse_envelope, render_envelope
+from forebear.formats.dsse import Envelope, decode_base64, envelope_of, render_envelope
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -195,8 +195,7 @@ def parse_bundle(data: bytes, *, where: str, canonical: bool = True) -> Bundle:
         raise FormatError("a bundle with a key has no log entries", where)
     if not isinstance(hint, str) or not _HEX.fullmatch(hint):
         raise FormatError("the hint must be 64 lower-case hex digits", where)
-    envelope = parse_envelope(strictjson.dumps(value["dsseEnvelope"]), where=where)
-    return Bundle(envelope, hint)
+    return Bundle(envelope_of(value["dsseEnvelope"], where=where), hint)
 
 
 def _parse_keyless(envelope: Any, material: dict[str, Any], where: str) -> Bundle:

@@ -47,7 +47,10 @@ def parse(data: bytes, *, where: str, max_bytes: int = MAX_BYTES) -> Any:
     Raises:
         FormatError: the text breaks one of the rules in this module's docstring.
     """
-    return _parse(data, where=where, max_bytes=max_bytes, parse_int=int, parse_float=_finite)
+    return _parse(
+        data, where=where, max_bytes=max_bytes, parse_int=int, parse_float=_finite,
+        object_pairs_hook=_object,
+    )  # fmt: skip
 
 
 def parse_canonical(data: bytes, *, where: str) -> Any:
@@ -68,6 +71,7 @@ def parse_canonical(data: bytes, *, where: str) -> Any:
         number = int(text)
         return number if -MAX_INTEGER <= number <= MAX_INTEGER else read_float(text)
 
+    # a repeated key needs no look at each object: written again, the text would be another
     value = _parse(
         data, where=where, max_bytes=MAX_BYTES, parse_int=read_int, parse_float=read_float
     )
@@ -77,6 +81,7 @@ def parse_canonical(data: bytes, *, where: str) -> Any:
     else:
         written = dumps(value, where=where)
     if written != data:
+        parse(data, where=where)  # says it, if that was a repeated key
         raise FormatError(
             "is not in canonical form (RFC 8785 and one newline), so it was edited or re-written",
             where,
@@ -121,7 +126,7 @@ def dumps(value: object, *, where: str = "") -> bytes:
     return canonical(value, where=where) + b"\n"
 
 
-def _parse(data: bytes, *, where: str, max_bytes: int, parse_int: Any, parse_float: Any) -> Any:
+def _parse(data: bytes, *, where: str, max_bytes: int, **hooks: Any) -> Any:
     if len(data) > max_bytes:
         raise FormatError(
             f"is {len(data)} bytes long; at most {max_bytes} are read",
@@ -134,10 +139,8 @@ def _parse(data: bytes, *, where: str, max_bytes: int, parse_int: Any, parse_flo
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_object,
             parse_constant=_refuse_constant,
-            parse_float=parse_float,
-            parse_int=parse_int,
+            **hooks,
         )
     except UnicodeDecodeError as error:
         raise FormatError(f"is not UTF-8 at byte {error.start}", where) from error

@@ -16,7 +16,6 @@ from forebear.evidence.sums import parse_sums
 from forebear.formats import strictjson
 from forebear.formats.layout import SUMS
 from forebear.formats.pathrule import require_path, require_side_by_side
-from forebear.formats.statement import parse_bundle, parse_statement
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.result import Finding, Verdict, failed
 
@@ -99,11 +98,7 @@ def _sums_reader(evidence: Evidence, path: str) -> Callable[[], object]:
 
 
 def _bundle_reader(evidence: Evidence, path: str) -> Callable[[], object]:
-    def read() -> object:
-        bundle = parse_bundle(evidence.read(path), where=path)
-        return parse_statement(bundle.envelope.payload, where=path)
-
-    return read
+    return lambda: evidence.statement(path)
 
 
 def _check_outs(evidence: Evidence) -> Iterator[Finding]:

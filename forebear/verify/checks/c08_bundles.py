@@ -23,7 +23,6 @@ from forebear.formats.statement import (
     SLSA_PROVENANCE,
     Statement,
     parse_bundle,
-    parse_statement,
 )
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.result import Finding, Unchecked, Verdict, counted, failed
@@ -63,8 +62,7 @@ def _needed(evidence: Evidence) -> list[str]:
     needed = [RELEASE_BUNDLE]
     needed += [checkpoint_bundle(out.path) for _, out in evidence.shipped if out.kind == "model"]
     if evidence.has(RELEASE_BUNDLE):
-        bundle = parse_bundle(evidence.read(RELEASE_BUNDLE), where=RELEASE_BUNDLE)
-        release = parse_statement(bundle.envelope.payload, where=RELEASE_BUNDLE)
+        release = evidence.statement(RELEASE_BUNDLE)
         if release.predicate.get("gate") is not None:
             needed.append(GATE_BUNDLE)
     return needed
@@ -97,7 +95,7 @@ def _check_bundle(evidence: Evidence, policy: TrustPolicy, path: str) -> Iterato
     if role is None:
         yield Finding(path, "is a statement that no release of ours holds")
         return
-    statement = parse_statement(bundle.envelope.payload, where=path)
+    statement = evidence.statement(path)
     if statement.predicate_type != role.predicate_type:
         yield Finding(
             path, f"is a {statement.predicate_type}, where a {role.predicate_type} belongs"

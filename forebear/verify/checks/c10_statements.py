@@ -18,7 +18,7 @@ from forebear.evidence.names import bundle_role, is_ledger_root, stage_bundle
 from forebear.evidence.store import Evidence, SignedLink
 from forebear.formats.layout import ATTEST, LINKS, SOURCE
 from forebear.formats.link import CMD, PARAMS, TREE
-from forebear.formats.statement import SLSA_PROVENANCE, parse_bundle, parse_statement
+from forebear.formats.statement import SLSA_PROVENANCE
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.result import Finding, Verdict, counted, failed
 
@@ -50,8 +50,7 @@ def check_statements(evidence: Evidence, policy: TrustPolicy) -> Verdict:
 
 def _claims(evidence: Evidence, path: str) -> Iterator[Claim]:
     """The claim in a bundle that holds provenance; nothing for any other."""
-    bundle = parse_bundle(evidence.read(path), where=path)
-    statement = parse_statement(bundle.envelope.payload, where=path)
+    statement = evidence.statement(path)
     if statement.predicate_type == SLSA_PROVENANCE:
         yield parse_claim(statement, where=path)
 

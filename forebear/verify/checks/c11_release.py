@@ -26,7 +26,7 @@ from forebear.evidence.names import (
 )
 from forebear.evidence.store import OWN_LINK, Evidence
 from forebear.formats.layout import LINKS, SUMS
-from forebear.formats.statement import APPROVAL, Statement, parse_bundle, parse_statement
+from forebear.formats.statement import APPROVAL, Statement
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.result import Failed, Finding, Passed, Unchecked, Verdict, counted
 from forebear.verify.trust import SignedBy, effective, signer_of
@@ -37,7 +37,7 @@ _DOCUMENTS = ("draft", "final", "none")
 
 def check_release(evidence: Evidence, policy: TrustPolicy) -> Verdict:
     """Subjects against files, both ways; what was attached; who vouches; then the serial."""
-    statement = _statement(evidence, RELEASE_BUNDLE)
+    statement = evidence.statement(RELEASE_BUNDLE)
     later = _later(evidence)
     vouching = _vouching(evidence, policy, later)
     findings = [
@@ -62,16 +62,11 @@ class _Vouching:
     idle: tuple[str, ...]
 
 
-def _statement(evidence: Evidence, path: str) -> Statement:
-    bundle = parse_bundle(evidence.read(path), where=path)
-    return parse_statement(bundle.envelope.payload, where=path)
-
-
 def _later(evidence: Evidence) -> dict[str, Statement | FormatError]:
     found: dict[str, Statement | FormatError] = {}
     for path in evidence.later:
         try:
-            found[path] = _statement(evidence, path)
+            found[path] = evidence.statement(path)
         except FormatError as error:
             found[path] = error
     return found

@@ -19,7 +19,7 @@ from forebear.evidence import disk
 from forebear.evidence.names import ledger_bundle
 from forebear.evidence.store import MAX_METADATA_BYTES, Evidence
 from forebear.formats import strictjson
-from forebear.formats.statement import LEDGER, parse_bundle, parse_statement
+from forebear.formats.statement import LEDGER
 from forebear.ledger.outs import ledger_roots
 from forebear.ledger.proof import Descriptor, parse_descriptor
 from forebear.ledger.rowfile import ROOT_FILE, TREES, Tree, scan
@@ -129,8 +129,7 @@ def _check_statement(evidence: Evidence, path: str, digest: str) -> Iterator[Fin
     name = ledger_bundle(path)
     if not evidence.has(name):
         return
-    payload = parse_bundle(evidence.read(name), where=name).envelope.payload
-    statement = parse_statement(payload, where=name)
+    statement = evidence.statement(name)
     if statement.predicate_type != LEDGER:
         yield Finding(name, "is no statement about a ledger")
     elif hashlib.sha256(strictjson.dumps(dict(statement.predicate))).hexdigest() != digest:

@@ -20,7 +20,7 @@ from forebear.formats import strictjson
 from forebear.formats.dsse import Envelope
 from forebear.formats.layout import SOURCE
 from forebear.formats.link import PARAMS, TREE, params_digest
-from forebear.formats.statement import Statement, parse_bundle, parse_statement
+from forebear.formats.statement import Statement
 from forebear.gate.runs import RUN_FILE, Run, parse_run
 from forebear.gate.settings import GateSettings
 from forebear.gate.verdict import GATE_SCHEMA, PASS, SMOKE, decide
@@ -63,12 +63,12 @@ class _Gate:
 
 def check_gate(evidence: Evidence, policy: TrustPolicy) -> Verdict:
     """Statement, candidate, results, settings and waivers of the verdict, then the verdict."""
-    released = _statement(evidence, RELEASE_BUNDLE).predicate.get("gate")
+    released = evidence.statement(RELEASE_BUNDLE).predicate.get("gate")
     if GATE_BUNDLE not in evidence.bundles:
         if released is None:
             return Unchecked("this release has no gate")
         return Failed((Finding(GATE_BUNDLE, "is missing, though the release names a verdict"),))
-    statement = _statement(evidence, GATE_BUNDLE)
+    statement = evidence.statement(GATE_BUNDLE)
     findings = list(_check_subject(evidence, statement, released))
     try:
         gate = _load_gate(evidence, statement)
@@ -107,11 +107,6 @@ def _judge(gate: _Gate, runs: Mapping[str, Run], waivers: list[Waiver]) -> Verdi
 
 
 # ── what was signed about the verdict ──────────────────────────────────────────────────────────
-
-
-def _statement(evidence: Evidence, path: str) -> Statement:
-    bundle = parse_bundle(evidence.read(path), where=path)
-    return parse_statement(bundle.envelope.payload, where=path)
 
 
 def _check_subject(evidence: Evidence, statement: Statement, released: object) -> Iterator[Finding]:

@@ -20,7 +20,6 @@ from forebear.evidence.store import Evidence, SignedLink
 from forebear.formats import strictjson
 from forebear.formats.layout import LINKS, SOURCE
 from forebear.formats.link import PARAMS, Link, is_virtual, params_digest
-from forebear.formats.statement import parse_bundle, parse_statement
 from forebear.signing.policy import TrustPolicy
 from forebear.verify.products import Absent, find_product, read_product, signed_params
 from forebear.verify.result import Failed, Finding, Passed, Unchecked, Verdict, counted
@@ -137,10 +136,7 @@ class _Documents:
             yield Finding(self._index, "calls the documents drafts, the release calls them final")
 
     def _released_as(self) -> object:
-        data = self._evidence.read(RELEASE_BUNDLE)
-        envelope = parse_bundle(data, where=RELEASE_BUNDLE).envelope
-        statement = parse_statement(envelope.payload, where=RELEASE_BUNDLE)
-        return statement.predicate.get("documents")
+        return self._evidence.statement(RELEASE_BUNDLE).predicate.get("documents")
 
     # ── figures ────────────────────────────────────────────────────────────────────────────────
 

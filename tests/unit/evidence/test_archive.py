@@ -20,9 +20,9 @@ GIB = 1 << 30
 
 def _refused(archive: Path, folder: Path, *, within_s: float = 1.0) -> str:
     folder.mkdir()
-    started = time.monotonic()
+    started = time.process_time()
     faults = unpack(archive, folder)
-    assert time.monotonic() - started < within_s
+    assert time.process_time() - started < within_s
     assert faults
     assert not list(folder.iterdir())
     return " ".join(what for _, what in faults)

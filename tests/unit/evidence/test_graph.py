@@ -188,7 +188,7 @@ def test_ten_thousand_stages_in_a_row_and_a_million_artifacts_are_walked_in_seco
         files = {f"{name}/f{at:02}": D["1"] for at in range(50)}
         links.append(link(name, before, {f"tree:{name}": D["2"], **files}))
         before = {f"tree:{name}": D["2"], **files}
-    started = time.monotonic()
+    started = time.process_time()
     one = graph(*links)
     back = one.back(one.find("s09999"))
     forward = one.forward(one.find("s"))
@@ -197,4 +197,4 @@ def test_ten_thousand_stages_in_a_row_and_a_million_artifacts_are_walked_in_seco
     assert json.loads(json.dumps(to_json(back)))["rows"][-1]["depth"] == 10_000
     assert max(len(line) for line in render_tree(back)) < 300
     assert sum(1 for _ in render_mermaid(back)) > 30_000
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30

@@ -146,6 +146,13 @@ def test_a_param_that_no_stage_has_is_refused_before_anything_runs(workspace: Wo
     assert not (workspace.root.parent / "said").exists()
 
 
+def test_a_key_that_is_not_there_is_told_before_anything_runs(workspace: Workspace) -> None:
+    done = workspace.run("forebear", "reproduce", "make", "--key", "../gone.pem")
+    assert done.returncode == 4
+    assert "gone.pem" in done.stderr
+    assert "running" not in done.stdout + done.stderr
+
+
 TENSORS = (
     MAKE
     + """
