@@ -56,6 +56,18 @@ def _ledger(*, quick: bool) -> Rows:
     return curve((1_000,) if quick else (10_000, 100_000, 1_000_000))
 
 
+def _throughput(*, quick: bool) -> Rows:
+    from benchmarks.throughput import measure
+
+    return measure(quick=quick)
+
+
+def _curate_memory(*, quick: bool) -> Rows:
+    from benchmarks.curate_memory import measure
+
+    return measure(quick=quick)
+
+
 THEMES: Mapping[str, tuple[str, Callable[..., Rows]]] = {
     "hashing": ("of_rate_in_memory at least 0.95", _hashing),
     "verifying": ("forebear verify: the fastest verifier, at most 1 s above memory", _verifying),
@@ -63,6 +75,8 @@ THEMES: Mapping[str, tuple[str, Callable[..., Rows]]] = {
     "scale": ("1,000,000 artifacts in seconds, in bounded memory", _scale),
     "startup": ("forebear --help at most 150 ms", _startup),
     "ledger": ("build, root and proofs by the number of documents", _ledger),
+    "throughput": ("ratio at least 0.98: each training stage against a bare loop", _throughput),
+    "curate_memory": ("peak memory of curate flat from 10 MiB to 1 GiB of input", _curate_memory),
 }
 
 

@@ -19,6 +19,7 @@ def main(
     log: Path,
     metrics: Path,
     curves: Path,
+    tokenizer: Path | None = None,
 ) -> None:
     """Trains every parameter of the base on the packed sequences."""
     train_cpt(
@@ -30,6 +31,7 @@ def main(
         log=log,
         metrics=metrics,
         curves=curves,
+        tokenizer=tokenizer,
     )
 
 

@@ -22,9 +22,11 @@ def main(
     dropped: Path,
     metrics: Path,
     takedown: Path = _NOTHING,
+    opt_out: Path = _NOTHING,
     salt: Path = _NOTHING,
 ) -> None:
     """Reads the sources, holds the golden set out, filters the rest and keeps the ledger."""
+    from forebear.train.curate.optout import read_opt_out
     from forebear.train.curate.takedown import read_salt, read_takedown
     from forebear.train.curate.work import build_corpus
 
@@ -36,6 +38,7 @@ def main(
         dropped=dropped,
         metrics=metrics,
         takedown=read_takedown(takedown, salt=read_salt(salt)),
+        opt_out=read_opt_out(opt_out),
     )
 
 

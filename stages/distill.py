@@ -1,4 +1,4 @@
-"""Rejection-sampling self-distillation of the SFT checkpoint."""
+"""Distillation: a teacher's verified answers teach the student."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from forebear.train.stage import stage
 def main(
     params: DistillParams,
     *,
-    teacher: Path,
     rows: Path,
     out: Path,
     trajectories: Path,
+    used: Path,
     metrics: Path,
     curves: Path,
+    teacher: Path | None = None,
+    student: Path | None = None,
+    dataset: Path | None = None,
+    responses: Path | None = None,
 ) -> None:
-    """Samples the teacher, keeps verified answers and trains the student on them."""
+    """Has the teacher answer, keeps verified answers and trains the student on them."""
     train_distill(
         params,
-        teacher=teacher,
         rows=rows,
         out=out,
         trajectories=trajectories,
+        used=used,
         metrics=metrics,
         curves=curves,
+        teacher=teacher,
+        student=student,
+        dataset=dataset,
+        responses=responses,
     )
 
 

@@ -17,9 +17,20 @@ def main(
     prefer: Path,
     out: Path,
     metrics: Path,
+    distill_base: Path | None = None,
+    prefer_base: Path | None = None,
 ) -> None:
-    """Merges the two branches over the base."""
-    run_merge_stage(params, base=base, distill=distill, prefer=prefer, out=out, metrics=metrics)
+    """Merges the two branches over the base; a branch may be an adapter of another checkpoint."""
+    run_merge_stage(
+        params,
+        base=base,
+        distill=distill,
+        prefer=prefer,
+        out=out,
+        metrics=metrics,
+        distill_base=distill_base,
+        prefer_base=prefer_base,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Preference optimisation of the SFT checkpoint on pairs made on policy."""
+"""Preference optimisation of a checkpoint, on pairs made on policy or on what a file gives."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ def main(
     params: PreferParams,
     *,
     start: Path,
-    rows: Path,
     out: Path,
     pairs: Path,
     metrics: Path,
     curves: Path,
+    rows: Path | None = None,
+    given: Path | None = None,
 ) -> None:
-    """Makes preference pairs with the starting checkpoint and trains it on them."""
+    """Trains the starting checkpoint on preferences, its own or given ones."""
     train_prefer(
-        params, start=start, rows=rows, out=out, pairs=pairs, metrics=metrics, curves=curves
+        params,
+        start=start,
+        rows=rows,
+        given=given,
+        out=out,
+        pairs=pairs,
+        metrics=metrics,
+        curves=curves,
     )
 
 

@@ -19,8 +19,10 @@ def main(
     adapter: Path,
     metrics: Path,
     curves: Path,
+    row_list: Path,
+    sweep: Path,
 ) -> None:
-    """Teaches the checkpoint to answer, by LoRA or in full."""
+    """Teaches the checkpoint to answer, by LoRA or in full, and guards what it knew before."""
     train_sft(
         params,
         base=base,
@@ -30,6 +32,8 @@ def main(
         adapter=adapter,
         metrics=metrics,
         curves=curves,
+        row_list=row_list,
+        sweep=sweep,
     )
 
 

@@ -9,11 +9,21 @@ from forebear.train.tokenize.params import TokenizeParams
 
 
 @stage("tokenize")
-def main(params: TokenizeParams, *, base: Path, corpus: Path, shards: Path, metrics: Path) -> None:
+def main(
+    params: TokenizeParams,
+    *,
+    base: Path,
+    corpus: Path,
+    shards: Path,
+    tokenizer: Path,
+    metrics: Path,
+) -> None:
     """Encodes, mixes and packs domain and replay documents; holds some of each out."""
     from forebear.train.tokenize.work import build_shards
 
-    build_shards(params, base=base, corpus=corpus, shards=shards, metrics=metrics)
+    build_shards(
+        params, base=base, corpus=corpus, shards=shards, tokenizer=tokenizer, metrics=metrics
+    )
 
 
 if __name__ == "__main__":

@@ -29,9 +29,11 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "attest": ("forebear.cli.attest:command", "Sign a release: layout, source link, manifests."),
     "attach": ("forebear.cli.attach:command", "Add a later statement to a release."),
+    "base": ("forebear.cli.base:command", "Choose the base model to start from."),
     "deps": ("forebear.cli.deps:command", "Show what a stage read that dvc.yaml does not list."),
     "doctor": ("forebear.cli.doctor:command", "Check this machine; mend DVC's lock."),
     "document": ("forebear.cli.document:command", "Write or check the model's documents."),
+    "fit": ("forebear.cli.fit:command", "Say whether a recipe fits the hardware, and its cost."),
     "init": ("forebear.cli.init:command", "Have a DVC repository's own stages recorded."),
     "keys": ("forebear.cli.keys:command", "Create and list recorder and owner keys."),
     "ledger": ("forebear.cli.ledger:command", "Prove which documents were seen, and by what."),

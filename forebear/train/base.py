@@ -10,6 +10,7 @@ Source: training page, section base.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from forebear.errors import ConfigError
+from forebear.planning.facts import by_repo, load_facts
+from forebear.train.base_signature import Signer
 from forebear.train.stage import StageParams, stage_seed
 
 if TYPE_CHECKING:
@@ -52,8 +55,17 @@ class PackageSource(_Part):
 class HubSource(_Part):
     """A repository of a model hub at one commit (``revision``, 40 hex digits)."""
 
-    repo: str = Field(min_length=1)
-    revision: str = Field(min_length=1)
+    repo: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
+    revision: str
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> HubSource:
+        if re.fullmatch(r"[0-9a-f]{40}", self.revision) is None:
+            raise ValueError(
+                f"revision {self.revision[:60]!r} can move: pin the commit that "
+                f"`forebear base pin {self.repo} {self.revision[:60]}` prints"
+            )
+        return self
 
 
 class RandomSource(_Part):
@@ -99,6 +111,7 @@ class BaseParams(StageParams):
         licence: SPDX id of the weights.
         dtype: type that the checkpoint is stored in.
         languages: what the publisher says the model covers.
+        signer: who must have signed the upstream model; None where nobody has.
     """
 
     source: BaseSource
@@ -106,6 +119,7 @@ class BaseParams(StageParams):
     repo: str = Field(min_length=1)
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     languages: tuple[str, ...] = Field(default=("en",), strict=False)
+    signer: Signer | None = None
 
 
 def build_base(params: BaseParams, *, out: Path, facts: Path, metrics: Path) -> None:
@@ -116,10 +130,14 @@ def build_base(params: BaseParams, *, out: Path, facts: Path, metrics: Path) -> 
         EnvironmentFailure: package, file or network is not there.
         FormatError: the weights are damaged or not what their publisher recorded.
     """
+    if params.source.hub is not None:
+        # the hub's client reads it once, when torch's friends import it; the recorder alone
+        # decides whether there is a network at all
+        os.environ["HF_HUB_OFFLINE"] = "0"
     import torch
 
     from forebear.train.base_sources import load_source
-    from forebear.train.checkpoint import count_parameters, save_checkpoint
+    from forebear.train.checkpoint import count_active_parameters, count_parameters, save_checkpoint
     from forebear.train.metrics import write_json
     from forebear.train.runtime import configure_torch
 
@@ -137,12 +155,13 @@ def build_base(params: BaseParams, *, out: Path, facts: Path, metrics: Path) -> 
     loaded.model.to(getattr(torch, params.dtype))
     save_checkpoint(loaded.model, loaded.tokenizer, out, params.dtype)
     total = count_parameters(loaded.model)
-    write_json(facts, _facts(params, loaded, total, evidence, template))
+    parameters = {"total": total, "active": count_active_parameters(loaded.model)}
+    write_json(facts, _facts(params, loaded, parameters, evidence, template))
     write_json(
         metrics,
         {
             "parameters_total": total,
-            "parameters_active": total,
+            "parameters_active": parameters["active"],
             "checkpoint_bytes": sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
             "vocabulary": len(loaded.tokenizer),
             "context_length": int(loaded.model.config.max_position_embeddings),
@@ -157,7 +176,7 @@ def chat_template() -> str:
 
 
 def tuned_names(params: BaseParams) -> list[str]:
-    """Signs of instruction tuning in the names of the source; one sentence each."""
+    """Signs of instruction tuning in names and in the facts table; one sentence each."""
     source = params.source
     names = [params.repo]
     if source.package is not None:
@@ -167,11 +186,21 @@ def tuned_names(params: BaseParams) -> list[str]:
     if source.path is not None:
         names.append(Path(source.path).name)
     found = []
+    table = load_facts()
     for name in dict.fromkeys(names):
         match = _TUNED_NAME.search(name)
         if match is not None:
             found.append(f"the name {name!r} says {match.group(1)!r}")
+        known = by_repo(table, name)
+        if known is not None and known.tuned:
+            found.append(f"the facts table lists {name!r} as instruction-tuned")
     return found
+
+
+def known_base(repo: str) -> bool:
+    """Whether the facts table lists ``repo`` as a base: some carry a chat template all the same."""
+    known = by_repo(load_facts(), repo)
+    return known is not None and known.tuned is False
 
 
 def tokenizer_evidence(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -208,7 +237,11 @@ def require_base_only(params: BaseParams, evidence: list[str]) -> None:
 
 
 def _facts(
-    params: BaseParams, loaded: Loaded, total: int, evidence: list[str], template: str
+    params: BaseParams,
+    loaded: Loaded,
+    parameters: dict[str, int],
+    evidence: list[str],
+    template: str,
 ) -> dict[str, Any]:
     """What is known of the base, for the documents and for later checks."""
     config = loaded.model.config
@@ -219,7 +252,7 @@ def _facts(
         "files": loaded.files,
         "licence": params.licence,
         "architecture": str((config.architectures or [type(loaded.model).__name__])[0]),
-        "parameters": {"total": total, "active": total},
+        "parameters": parameters,
         "context_length": int(config.max_position_embeddings),
         "vocabulary": len(loaded.tokenizer),
         "languages": list(params.languages),

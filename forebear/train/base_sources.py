@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import struct
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
@@ -23,15 +22,19 @@ from forebear.train.base import (
     PackageSource,
     RandomSource,
     card_evidence,
+    known_base,
+    require_base_only,
     tokenizer_evidence,
 )
+from forebear.train.base_signature import NAME as SIGNATURE
+from forebear.train.base_signature import RULE as SIGNATURE_RULE
+from forebear.train.base_signature import check_signature
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 # No pickles: a hub repository may carry them beside its safetensors.
@@ -47,7 +50,7 @@ class Loaded:
         origin: the source as plain data.
         revision: commit or package version; None where there is none.
         relation: what the weights are to the upstream model.
-        signature: of upstream: ``absent``, or ``present, not verified``.
+        signature: of upstream: ``absent``, ``verified by`` whom, or ``present, not verified``.
         tuned_evidence: signs of instruction tuning, one sentence each.
     """
 
@@ -67,9 +70,9 @@ def load_source(params: BaseParams, *, seed: int) -> Loaded:
     if source.package is not None:
         return _load_package(source.package)
     if source.hub is not None:
-        return _load_hub(source.hub)
+        return _load_hub(source.hub, params)
     if source.path is not None:
-        return _load_path(Path(source.path))
+        return _load_path(Path(source.path), params)
     if source.random is not None:
         return _random(source.random, seed)
     raise ConfigError("no source is given", where="params.yaml: base.source")
@@ -168,53 +171,77 @@ def _require_magic(file: Path) -> None:
         raise FormatError("is no GGUF file: the first four letters differ", where=file.name)
 
 
-def _load_path(folder: Path) -> Loaded:
-    from forebear.train.checkpoint import load_model, load_tokenizer
-
+def _load_path(folder: Path, params: BaseParams) -> Loaded:
     if folder.is_file():
         model, tokenizer = load_gguf(folder)
-        files, relation = _digests([folder], folder.parent), "GGUF file, dequantized"
-    else:
-        model, tokenizer = load_model(folder), load_tokenizer(folder)
-        files = _digests([f for f in folder.rglob("*") if f.is_file()], folder)
-        relation = "identical to the local checkpoint"
-    return Loaded(
-        model=model,
-        tokenizer=tokenizer,
-        files=files,
+        return Loaded(
+            model=model,
+            tokenizer=tokenizer,
+            files=_digests([folder], folder.parent),
+            origin={"kind": "path", "name": folder.name},
+            revision=None,
+            relation="GGUF file, dequantized",
+            tuned_evidence=tokenizer_evidence(tokenizer),
+        )
+    if not folder.is_dir():
+        raise EnvironmentFailure(
+            "there is no such folder or file", "params.yaml: base.source.path", "check the path"
+        )
+    return _load_folder(
+        folder,
+        params,
         origin={"kind": "path", "name": folder.name},
         revision=None,
-        relation=relation,
-        signature=_signature(files),
-        tuned_evidence=[*tokenizer_evidence(tokenizer), *card_evidence(folder / "README.md")],
+        relation="identical to the local checkpoint",
     )
 
 
-def _load_hub(source: HubSource) -> Loaded:
-    from forebear.train.checkpoint import load_model, load_tokenizer
-
-    folder = fetch_hub(source)
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    files = _digests([f for f in folder.rglob("*") if f.is_file()], folder)
-    return Loaded(
-        model=model,
-        tokenizer=tokenizer,
-        files=files,
+def _load_hub(source: HubSource, params: BaseParams) -> Loaded:
+    return _load_folder(
+        fetch_hub(source),
+        params,
         origin={"kind": "hub", "repo": source.repo},
         revision=source.revision,
         relation="identical to the named repository",
-        signature=_signature(files),
-        tuned_evidence=[*tokenizer_evidence(tokenizer), *card_evidence(folder / "README.md")],
     )
 
 
-def fetch_hub(source: HubSource) -> Path:
+def _load_folder(
+    folder: Path, params: BaseParams, *, origin: dict[str, Any], revision: str | None, relation: str
+) -> Loaded:
+    """The checkpoint in ``folder``; its signature is checked before anything parses a file."""
+    from forebear.train.checkpoint import load_model, load_tokenizer
+
+    signature = check_signature(folder, params.signer, allowed=params.allows(SIGNATURE_RULE))
+    files = _digests([f for f in folder.rglob("*") if f.is_file()], folder)
+    tokenizer = load_tokenizer(folder)
+    evidence = card_evidence(folder / "README.md")
+    if "repo" not in origin or not known_base(origin["repo"]):
+        evidence += tokenizer_evidence(tokenizer)
+    require_base_only(params, evidence)  # before the weights, which may take hours to read
+    return Loaded(
+        model=load_model(folder, params.dtype),
+        tokenizer=tokenizer,
+        files=files,
+        origin=origin,
+        revision=revision,
+        relation=relation,
+        signature=signature,
+        tuned_evidence=evidence,
+    )
+
+
+def fetch_hub(source: HubSource, *, endpoint: str | None = None) -> Path:
     """Folder of a hub repository at one commit; each large file has the digest the hub states.
 
+    Args:
+        source: repository and commit.
+        endpoint: address of another hub; the client's own default when left out.
+
     Raises:
-        ConfigError: the revision is no commit; the commit it stands for now is named.
-        EnvironmentFailure: no network, no access, or offline mode is on.
-        FormatError: a file's digest is not the one that the hub's metadata states.
+        EnvironmentFailure: no network, no access, or no such commit.
+        FormatError: a file's digest is not the one that the hub's metadata states, or the hub
+            answers with another commit.
     """
     try:
         from huggingface_hub import HfApi, snapshot_download
@@ -222,37 +249,37 @@ def fetch_hub(source: HubSource) -> Path:
     except ImportError:
         raise MissingExtra("train", "a hub source") from None
     try:
-        info = HfApi().model_info(source.repo, revision=source.revision, files_metadata=True)
-        _require_commit(source, info.sha)
+        info = HfApi(endpoint=endpoint).model_info(
+            source.repo, revision=source.revision, files_metadata=True
+        )
+        siblings = info.siblings or []
+        # a signature covers every file, also those that nothing here would open
+        signed = any(entry.rfilename == SIGNATURE for entry in siblings)
         folder = Path(
-            snapshot_download(source.repo, revision=source.revision, allow_patterns=list(_WANTED))
+            snapshot_download(
+                source.repo,
+                revision=source.revision,
+                allow_patterns=None if signed else list(_WANTED),
+                endpoint=endpoint,
+            )
         )
     except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        _require_commit(source, None)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentFailure(
             f"cannot fetch the repository: {first[:200]}",
             where=f"hub: {source.repo}",
-            fix="stages run offline by default: set HF_HUB_OFFLINE=0 for this stage; "
+            fix="let the stage reach the network: `meta: {forebear: {network: true}}` in dvc.yaml; "
             "a gated repository needs HF_TOKEN",
         ) from error
-    stated = {
-        entry.rfilename: entry.lfs.sha256 for entry in info.siblings or [] if entry.lfs is not None
-    }
-    require_stated(folder, stated)
-    return folder
-
-
-def _require_commit(source: HubSource, resolved: str | None) -> None:
-    """Refuses a revision that is no commit, and names the commit to paste where known."""
-    if _COMMIT.fullmatch(source.revision):
-        return
-    stands_for = f"; it stands for {resolved} now" if resolved else ""
-    raise ConfigError(
-        f"{source.revision!r} is no commit of 40 hex digits, so it can change{stands_for}",
-        where="params.yaml: base.source.hub.revision",
-        fix=f"revision: {resolved}" if resolved else "pin the commit shown on the model's page",
+    if info.sha != source.revision:
+        raise FormatError(
+            f"the hub answers with commit {info.sha}, asked for was {source.revision}",
+            where=f"hub: {source.repo}",
+        )
+    require_stated(
+        folder, {entry.rfilename: entry.lfs.sha256 for entry in siblings if entry.lfs is not None}
     )
+    return folder
 
 
 def require_stated(folder: Path, stated: dict[str, str]) -> None:
@@ -331,11 +358,6 @@ def train_tokenizer(vocab_size: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token=start, eos_token=stop, pad_token=stop, unk_token=end
     )
-
-
-def _signature(files: dict[str, dict[str, Any]]) -> str:
-    # verifying an upstream model.sig is a later step; until then its presence is all we claim
-    return "present, not verified" if "model.sig" in files else "absent"
 
 
 def _digests(files: list[Path], root: Path) -> dict[str, dict[str, Any]]:

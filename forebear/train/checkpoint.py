@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PROBE_LENGTH = 16
+# What configs call the number of routed experts.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 # How the libraries' own errors tell of a disk that refuses: safetensors and tokenizers give the
 # system's error number, torch names its writer or the position it found in the file.
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -177,11 +179,27 @@ def probe_logits(model: PreTrainedModel) -> str:
     training = model.training
     model.eval()
     with torch.no_grad():
-        logits_1TV: Any = model(input_ids=probe_1T, use_cache=False).logits
+        logits_1TV: Any = model(input_ids=probe_1T.to(model.device), use_cache=False).logits
     model.train(training)
-    return hashlib.sha256(logits_1TV.float().contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(logits_1TV.float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def count_parameters(model: PreTrainedModel) -> int:
     """Number of parameters, tied ones counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_active_parameters(model: PreTrainedModel) -> int:
+    """Parameters that one token meets: all but the experts that a router leaves out.
+
+    Experts are known by their names (``….experts.…``) and by the counts in the config; a model
+    without both is dense.
+    """
+    config = model.config.get_text_config()
+    n_experts = next((int(found) for name in _EXPERTS if (found := getattr(config, name, None))), 0)
+    n_chosen = int(getattr(config, "num_experts_per_tok", 0) or 0)
+    everything = count_parameters(model)
+    if not n_experts or not n_chosen:
+        return everything
+    routed = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    return everything - routed + routed * n_chosen // n_experts

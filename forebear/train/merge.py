@@ -2,23 +2,26 @@
 
 The merged folder holds safetensors, a configuration and the parent's tokenizer files, and nothing
 that names a path, a time or a tool's working folder, so it can be recomputed elsewhere byte by
-byte. Refuses, before any arithmetic, checkpoints that differ in architecture, tensors or tokens.
+byte. A branch may be a LoRA adapter: it is added to its own base first. Tensors are read one by
+one, so memory holds one file of weights and not the models. Refuses, before any arithmetic,
+checkpoints that differ in architecture, tensors or tokens.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from forebear.errors import FormatError, RecordError
+from forebear.train.adapter import add_adapter, is_adapter, require_base
+from forebear.train.siblings import require_same_shape, tensor_difference, tensor_shapes
 from forebear.train.stage import StageParams, scratch_dir, stage_seed
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ _HANDED_ON = (
     "tokenizer_config.json",
     "vocab.json",
 )
+
+# values of a tensor that are looked at together: 256 MiB in float64
+_PART_VALUES = 1 << 25
 
 Method = Literal["ties", "linear", "slerp", "dare_ties"]
 
@@ -63,7 +69,9 @@ class MergeParams(StageParams):
     """Section ``merge`` of the params.
 
     ``densities`` counts for ``ties`` and ``dare_ties``; ``t`` for ``slerp``, where 0 is the
-    distilled and 1 the preference-tuned checkpoint; ``weights`` for all but ``slerp``.
+    distilled and 1 the preference-tuned checkpoint; ``weights`` for all but ``slerp``. A file of
+    weights holds at most ``max_shard_mb`` million bytes, and so does memory; merged weights of
+    more than ``load_up_to_gb`` in float32 are examined tensor by tensor instead of loaded.
     """
 
     method: Method = "ties"
@@ -71,60 +79,123 @@ class MergeParams(StageParams):
     densities: Densities
     t: float = Field(default=0.5, ge=0, le=1)
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    max_shard_mb: int = Field(default=5000, ge=1)
+    load_up_to_gb: float = Field(default=16.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if self.method != "slerp" and not self.weights.distill + self.weights.prefer:
+            raise ValueError("one of the weights must be above zero")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One checkpoint to merge: its folder, weight and density."""
+    """One checkpoint or adapter to merge: its folder, weight and density.
+
+    ``adapter_base`` is the checkpoint that an adapter was trained on; when left out it must be the
+    parent of the merge, and the adapter must say so.
+    """
 
     folder: Path
     weight: float
     density: float
+    adapter_base: Path | None = None
 
 
 def run_merge_stage(
-    params: MergeParams, *, base: Path, distill: Path, prefer: Path, out: Path, metrics: Path
+    params: MergeParams,
+    *,
+    base: Path,
+    distill: Path,
+    prefer: Path,
+    out: Path,
+    metrics: Path,
+    distill_base: Path | None = None,
+    prefer_base: Path | None = None,
 ) -> None:
     """Merges ``distill`` and ``prefer`` over ``base`` and writes checkpoint and figures.
 
+    Args:
+        params: section ``merge``.
+        base: parent of both.
+        distill: checkpoint or adapter.
+        prefer: checkpoint or adapter.
+        out: the merged checkpoint.
+        metrics: its figures.
+        distill_base: what ``distill`` was trained on, when it is an adapter of another checkpoint.
+        prefer_base: the same for ``prefer``.
     Raises:
         FormatError: the checkpoints do not fit each other; the first difference is named.
         RecordError: the merge lost or gained a tensor.
     """
     from forebear.hashing.digest import hash_tree
-    from forebear.train.checkpoint import count_parameters, load_model, probe_logits
     from forebear.train.metrics import write_json
 
     branches = {
-        "distill": Branch(distill, params.weights.distill, params.densities.distill),
-        "prefer": Branch(prefer, params.weights.prefer, params.densities.prefer),
+        "distill": Branch(distill, params.weights.distill, params.densities.distill, distill_base),
+        "prefer": Branch(prefer, params.weights.prefer, params.densities.prefer, prefer_base),
     }
-    merge_checkpoints(
+    seed = stage_seed(params.seed, "merge")
+    whole = merge_checkpoints(
         params.method,
         base=base,
         branches=list(branches.values()),
         out=out,
         scratch=scratch_dir("merge"),
-        seed=stage_seed(params.seed, "merge"),
+        seed=seed,
         t=params.t,
         dtype=params.dtype,
+        max_shard_mb=params.max_shard_mb,
     )
-    merged = load_model(out)  # loads whole and finite, or this stage fails
+    merged = dict(zip(branches, whole, strict=True))
     inputs = {"base": base, **{name: branch.folder for name, branch in branches.items()}}
+    inputs |= {
+        f"{name}_base": branch.adapter_base
+        for name, branch in branches.items()
+        if branch.adapter_base
+    }
     write_json(
         metrics,
         {
             "method": params.method,
             "dtype": params.dtype,
-            "n_params": count_parameters(merged),
+            "seed": seed,
             "tensors": len(tensor_shapes(out)),
             "inputs": {name: hash_tree(folder).digest for name, folder in inputs.items()},
+            "adapters": sorted(name for name in branches if merged[name] != inputs[name]),
             "relative_distance": {
-                name: relative_distance(out, folder) for name, folder in inputs.items()
+                name: relative_distance(out, folder)
+                for name, folder in {"base": base, **merged}.items()
             },
-            "logits_last_sha256": probe_logits(merged),
+            **_examined(out, params),
         },
     )
+
+
+def _examined(out: Path, params: MergeParams) -> dict[str, Any]:
+    """Parameters and probe of the merged checkpoint, which must be whole and finite.
+
+    Raises:
+        FormatError: a value is not finite, or the checkpoint does not load.
+    """
+    n_parameters = sum(math.prod(shape) for shape in tensor_shapes(out).values())
+    if 4 * n_parameters > params.load_up_to_gb * 1e9:
+        _require_finite(out)
+        return {"n_params": n_parameters, "logits_last_sha256": None}
+    from forebear.train.checkpoint import count_parameters, load_model, probe_logits
+
+    merged = load_model(out)
+    return {"n_params": count_parameters(merged), "logits_last_sha256": probe_logits(merged)}
+
+
+def _require_finite(folder: Path) -> None:
+    import torch
+
+    for name in tensor_shapes(folder):
+        for part in _tensor_parts(folder, name):
+            if not bool(torch.isfinite(part).all()):
+                raise FormatError(f"tensor {name} holds a value that is not finite", str(folder))
 
 
 def merge_checkpoints(
@@ -137,7 +208,8 @@ def merge_checkpoints(
     seed: int,
     t: float = 0.5,
     dtype: str = "bfloat16",
-) -> None:
+    max_shard_mb: int = 5000,
+) -> list[Path]:
     """Writes the merge of ``branches`` over ``base`` to ``out``, whole or not at all.
 
     Args:
@@ -149,6 +221,9 @@ def merge_checkpoints(
         seed: of the methods that drop changes at random.
         t: place between the two branches, ``slerp`` only.
         dtype: torch's name of the stored type; arithmetic is float32.
+        max_shard_mb: million bytes that one file of weights, and memory, may hold.
+    Returns:
+        The checkpoint of each branch: its folder, or, for an adapter, one in ``scratch``.
     Raises:
         FormatError: the checkpoints do not fit each other.
         RecordError: the merge lost or gained a tensor.
@@ -156,13 +231,16 @@ def merge_checkpoints(
     from forebear.train.checkpoint import flush_tree
     from forebear.train.runtime import configure_torch
 
-    for branch in branches:
-        require_same_shape(base, branch.folder)
-    sys.stderr.write(f"merge: {method} of {len(branches)} checkpoints\n")
     configure_torch(seed)
+    branches = [
+        replace(branch, folder=_whole(branch, base, scratch / f"branch-{number}"))
+        for number, branch in enumerate(branches)
+    ]
+    sys.stderr.write(f"merge: {method} of {len(branches)} checkpoints\n")
     raw = scratch / "merged"
     shutil.rmtree(raw, ignore_errors=True)
-    _run_mergekit(_configuration(method, base, branches, t=t, dtype=dtype), raw, seed)
+    configuration = _configuration(method, base, branches, t=t, dtype=dtype)
+    _run_mergekit(configuration, raw, seed, max_shard_mb)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -172,11 +250,36 @@ def merge_checkpoints(
         if (base / name).is_file():
             shutil.copyfile(base / name, partial / name)
     _write_config(base, partial, dtype)
-    _require_tensors(tensor_shapes(base), tensor_shapes(partial))
+    lost = tensor_difference(tensor_shapes(base), tensor_shapes(partial))
+    if lost:
+        raise RecordError(lost, where="merge")
     flush_tree(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     shutil.rmtree(raw)
+    return [branch.folder for branch in branches]
+
+
+def _whole(branch: Branch, base: Path, scratch: Path) -> Path:
+    """The branch as a checkpoint that fits ``base``; an adapter's is made in ``scratch``.
+
+    Raises:
+        FormatError: it does not fit, or an adapter belongs to another checkpoint.
+    """
+    folder = branch.folder
+    if is_adapter(folder):
+        if branch.adapter_base is None:
+            require_base(folder, base)
+        add_adapter(branch.adapter_base or base, folder, scratch)
+        folder = scratch
+    elif branch.adapter_base is not None:
+        raise FormatError(
+            "is no adapter, so nothing can be said of its base",
+            where=str(folder),
+            fix="leave out --distill-base or --prefer-base, or give the adapter's folder",
+        )
+    require_same_shape(base, folder)
+    return folder
 
 
 def _configuration(
@@ -212,7 +315,9 @@ def _configuration(
     )
 
 
-def _run_mergekit(configuration: MergeConfiguration, raw: Path, seed: int) -> None:
+def _run_mergekit(
+    configuration: MergeConfiguration, raw: Path, seed: int, max_shard_mb: int
+) -> None:
     from mergekit.io.tasks import LoaderCache
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
@@ -222,6 +327,7 @@ def _run_mergekit(configuration: MergeConfiguration, raw: Path, seed: int) -> No
     options = MergeOptions(
         device="cpu",
         copy_tokenizer=False,
+        out_shard_size=max_shard_mb * 1_000_000,
         write_model_card=False,
         random_seed=seed,
         quiet=True,
@@ -239,112 +345,32 @@ def _write_config(base: Path, folder: Path, dtype: str) -> None:
     config.save_pretrained(folder)
 
 
-def require_same_shape(base: Path, branch: Path) -> None:
-    """Refuses two checkpoints that cannot be merged.
-
-    Raises:
-        FormatError: architecture, a tensor's name or shape, a token or the chat template differ;
-            the first difference is named.
-    """
-    ours, theirs = _read_config(base), _read_config(branch)
-    for key in ("model_type", "architectures"):
-        if ours.get(key) != theirs.get(key):
-            raise FormatError(
-                f"{key} is {theirs.get(key)}, the base's is {ours.get(key)}",
-                where=str(branch / "config.json"),
-                fix="merge checkpoints of one parent only",
-            )
-    _require_tensors(tensor_shapes(base), tensor_shapes(branch), where=str(branch))
-    _require_tokens(base, branch)
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    file = folder / "config.json"
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"is not JSON: {error}", where=str(file)) from error
-    if not isinstance(value, dict):
-        raise FormatError("must be an object", where=str(file))
-    return value
-
-
-def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in the safetensors files of ``folder``, by name.
-
-    Raises:
-        FormatError: a file is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="numpy") as handle:
-                for name in handle.keys():  # noqa: SIM118  # not a mapping
-                    shapes[name] = tuple(handle.get_slice(name).get_shape())
-        except (SafetensorError, OSError) as error:
-            raise FormatError(f"is damaged or cut short ({error})", where=str(file)) from error
-    if not shapes:
-        raise FormatError("holds no tensor", where=str(folder))
-    return shapes
-
-
-def _require_tensors(
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-    *,
-    where: str = "",
-) -> None:
-    """Compares names and shapes; without ``where`` a difference is the merge's own fault."""
-    for name in sorted({*expected, *found}):
-        ours, theirs = expected.get(name), found.get(name)
-        if ours == theirs:
-            continue
-        if ours is None or theirs is None:
-            what = f"tensor {name} is {'missing' if theirs is None else 'not in the base'}"
-        else:
-            what = f"tensor {name} has shape {list(theirs)}, the base's has {list(ours)}"
-        if not where:
-            raise RecordError(what, where="merge")
-        raise FormatError(what, where=where, fix="merge checkpoints of one parent only")
-
-
-def _require_tokens(base: Path, branch: Path) -> None:
-    from forebear.train.checkpoint import load_tokenizer
-
-    first, second = load_tokenizer(base), load_tokenizer(branch)
-    ours = {number: token for token, number in first.get_vocab().items()}
-    theirs = {number: token for token, number in second.get_vocab().items()}
-    for number in sorted({*ours, *theirs}):
-        if ours.get(number) != theirs.get(number):
-            raise FormatError(
-                f"token {number} is {theirs.get(number)!r}, the base's is {ours.get(number)!r}",
-                where=str(branch),
-                fix="merge checkpoints of one parent only: their tokenizers must be equal",
-            )
-    if first.chat_template != second.chat_template:
-        raise FormatError("its chat template differs from the base's", where=str(branch))
-
-
 def relative_distance(left: Path, right: Path) -> float:
-    """Euclidean distance of two checkpoints over the norm of ``right``; tensor by tensor."""
+    """Euclidean distance of two checkpoints over the norm of ``right``; part by part."""
     distance = norm = 0.0
     for name in sorted(tensor_shapes(right)):
-        a, b = _tensor(left, name), _tensor(right, name)
-        distance += float((a - b).square().sum())
-        norm += float(b.square().sum())
+        for a, b in zip(_tensor_parts(left, name), _tensor_parts(right, name), strict=True):
+            distance += float((a - b).square().sum())
+            norm += float(b.square().sum())
     return math.sqrt(distance / norm) if norm else 0.0
 
 
-def _tensor(folder: Path, name: str) -> Tensor:
-    """One tensor in float64, without reading the others."""
+def _tensor_parts(folder: Path, name: str) -> Iterator[Tensor]:
+    """One tensor in float64, a bounded number of rows at a time, without reading the others."""
     import torch
     from safetensors import safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as handle:
-            if name in handle.keys():  # noqa: SIM118  # not a mapping
-                tensor: Tensor = handle.get_tensor(name).to(torch.float64)
-                return tensor
+            if name not in handle.keys():  # noqa: SIM118  # not a mapping
+                continue
+            part = handle.get_slice(name)
+            shape = part.get_shape()
+            if not shape:
+                yield handle.get_tensor(name).to(torch.float64)
+                return
+            n_rows = max(1, _PART_VALUES // max(1, math.prod(shape[1:])))
+            for start in range(0, shape[0], n_rows):
+                yield part[start : start + n_rows].to(torch.float64)
+            return
     raise FormatError(f"tensor {name} is missing", where=str(folder))

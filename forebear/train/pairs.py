@@ -97,6 +97,20 @@ def _shared(left: str, right: str) -> int:
     )
 
 
+def encode_thumbs(
+    thumbs: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each thumb's prompt and of its answer with its end mark."""
+    from forebear.train.sft import encode_rows
+
+    rows = [{"prompt": thumb["prompt"], "answer": thumb["answer"]} for thumb in thumbs]
+    encoded = []
+    for row in encode_rows(rows, tokenizer):
+        n = row["completion_mask"].index(1)
+        encoded.append((row["input_ids"][:n], row["input_ids"][n:]))
+    return encoded
+
+
 def encode_pairs(
     pairs: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
 ) -> list[Encoded]:
@@ -133,18 +147,31 @@ class Scores:
 
 def score_pairs(model: PreTrainedModel, pairs: Sequence[Encoded], *, batch: int = 8) -> Scores:
     """Scores both answers of every pair; ``model`` is left as it was."""
-    import torch
-
     sequences = [
         (pair.prompt_ids, ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)
     ]
+    sum_S, answer_KV = score_sequences(model, sequences, batch=2 * batch)
+    return Scores(sum_S[0::2], sum_S[1::2], answer_KV)
+
+
+def score_sequences(
+    model: PreTrainedModel, sequences: Sequence[tuple[list[int], list[int]]], *, batch: int = 16
+) -> tuple[Tensor, Tensor]:
+    """Scores S answers to their prompts; ``model`` is left as it was.
+
+    Returns:
+        Log-probability of each answer in nats, shape [S], and those of the whole vocabulary at
+        every answer position, shape [K, V].
+    """
+    import torch
+
     forward: Any = model  # transformers types the call too narrowly
     training = model.training
     model.eval()
     sums, kept = [], []
     with torch.no_grad():
-        for start in range(0, len(sequences), 2 * batch):
-            part = sequences[start : start + 2 * batch]
+        for start in range(0, len(sequences), batch):
+            part = sequences[start : start + batch]
             width = max(len(prompt) + len(answer) for prompt, answer in part)
             ids_BT = torch.zeros(len(part), width, dtype=torch.long)
             seen_BT = torch.zeros(len(part), width, dtype=torch.long)
@@ -158,7 +185,7 @@ def score_pairs(model: PreTrainedModel, pairs: Sequence[Encoded], *, batch: int 
                 sums.append(logp_AV.gather(1, torch.tensor(answer).unsqueeze(1)).sum())
                 kept.append(logp_AV)
     model.train(training)
-    return Scores(torch.stack(sums[0::2]), torch.stack(sums[1::2]), torch.cat(kept))
+    return torch.stack(sums), torch.cat(kept)
 
 
 def compare_scores(policy: Scores, reference: Scores, *, beta: float) -> dict[str, float]:
@@ -174,7 +201,6 @@ def compare_scores(policy: Scores, reference: Scores, *, beta: float) -> dict[st
     chosen_N = beta * (policy.chosen_N - reference.chosen_N)
     rejected_N = beta * (policy.rejected_N - reference.rejected_N)
     plain_N = policy.chosen_N - policy.rejected_N
-    gap_KV = policy.answer_KV - reference.answer_KV
     return {
         "reward_margin": float((chosen_N - rejected_N).mean()),
         "reward_accuracy": float((chosen_N > rejected_N).float().mean()),
@@ -182,5 +208,32 @@ def compare_scores(policy: Scores, reference: Scores, *, beta: float) -> dict[st
         "reward_rejected": float(rejected_N.mean()),
         "logp_margin": float(plain_N.mean()),
         "preference_accuracy": float((plain_N > 0).float().mean()),
-        "kl": float((policy.answer_KV.exp() * gap_KV).sum(dim=-1).mean()),
+        "kl": _divergence(policy, reference),
     }
+
+
+def compare_thumbs(policy: Scores, reference: Scores, *, beta: float) -> dict[str, float]:
+    """The figures of :func:`compare_scores` for thumbs, which answer different prompts.
+
+    ``chosen_N`` holds thumbs up, ``rejected_N`` thumbs down. Margins are differences of means;
+    accuracies are shares of all combinations of an up and a down that stand in the right order.
+    """
+    up_N = beta * (policy.chosen_N - reference.chosen_N)
+    down_N = beta * (policy.rejected_N - reference.rejected_N)
+    reward_NN = up_N.unsqueeze(1) > down_N.unsqueeze(0)
+    plain_NN = policy.chosen_N.unsqueeze(1) > policy.rejected_N.unsqueeze(0)
+    return {
+        "reward_margin": float(up_N.mean() - down_N.mean()),
+        "reward_accuracy": float(reward_NN.float().mean()),
+        "reward_chosen": float(up_N.mean()),
+        "reward_rejected": float(down_N.mean()),
+        "logp_margin": float(policy.chosen_N.mean() - policy.rejected_N.mean()),
+        "preference_accuracy": float(plain_NN.float().mean()),
+        "kl": _divergence(policy, reference),
+    }
+
+
+def _divergence(policy: Scores, reference: Scores) -> float:
+    """Nats per answer token, policy to reference, over the whole vocabulary."""
+    gap_KV = policy.answer_KV - reference.answer_KV
+    return float((policy.answer_KV.exp() * gap_KV).sum(dim=-1).mean())

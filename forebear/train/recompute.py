@@ -29,9 +29,11 @@ def recompute(request: Mapping[str, Any]) -> dict[str, Any]:
     options = _options(request["argv"])
     if options is None:
         return {"unsupported": True}
+    read = [options.base, options.distill, options.prefer]
+    read += [path for path in (options.distill_base, options.prefer_base) if path]
     if request.get("probe"):
-        return {"unsupported": False}
-    for path in (options.base, options.distill, options.prefer):
+        return {"unsupported": False, "reads": list(dict.fromkeys(read))}
+    for path in read:
         if path not in request["inputs"]:
             raise FormatError("is merged, but is no checkpoint that the link names", where=path)
     import importlib.metadata
@@ -56,16 +58,27 @@ def recompute(request: Mapping[str, Any]) -> dict[str, Any]:
         params.method,
         base=root / options.base,
         branches=[
-            Branch(root / options.distill, params.weights.distill, params.densities.distill),
-            Branch(root / options.prefer, params.weights.prefer, params.densities.prefer),
+            Branch(
+                root / options.distill,
+                params.weights.distill,
+                params.densities.distill,
+                root / options.distill_base if options.distill_base else None,
+            ),
+            Branch(
+                root / options.prefer,
+                params.weights.prefer,
+                params.densities.prefer,
+                root / options.prefer_base if options.prefer_base else None,
+            ),
         ],
         out=out,
         scratch=scratch_dir("merge"),
         seed=seed,
         t=params.t,
         dtype=params.dtype,
+        max_shard_mb=params.max_shard_mb,
     )
-    versions = {name: importlib.metadata.version(name) for name in ("mergekit", "torch")}
+    versions = {name: importlib.metadata.version(name) for name in ("mergekit", "peft", "torch")}
     return {"out": options.out, "folder": str(out), "versions": versions}
 
 
@@ -76,6 +89,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace | None:
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     for name in ("base", "distill", "prefer", "out", "metrics"):
         parser.add_argument(f"--{name}", required=True)
+    for name in ("distill-base", "prefer-base"):
+        parser.add_argument(f"--{name}", default="")
     try:
         options, stray = parser.parse_known_args(list(argv[3:]))
     except (argparse.ArgumentError, SystemExit):

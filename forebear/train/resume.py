@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.errors import ConfigError, EnvironmentFailure, ForebearError, RecordError
+from forebear.train import world
 from forebear.train.checkpoint import disk_refusal, flush_tree
 from forebear.train.runtime import threads
 
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 _MARK = "complete"
+# Seconds between two saves, when a person sets them.
+_SAVE_EVERY_ENV = "FOREBEAR_SAVE_EVERY_S"
 _SAVE_EVERY_S = 60.0
+# A save takes at most one part in so many of the time, whatever the model's size.
+_SAVE_SHARE = 100.0
 _REPORT_EVERY_S = 5.0
 _CURVE_KEYS = ("step", "loss", "learning_rate", "grad_norm")
 
@@ -82,6 +87,8 @@ def trainer_arguments(scratch: Path, *, seed: int) -> dict[str, Any]:
         "eval_strategy": "no",
         "logging_strategy": "steps",
         "logging_steps": 1,
+        # else a loss that is not finite is replaced by the mean of the others, and never seen
+        "logging_nan_inf_filter": False,
         "report_to": [],
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
@@ -109,7 +116,7 @@ def run_trainer(trainer: Trainer, scratch: Path, *, label: str) -> list[dict[str
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_durable_callback(label))
-    state = _newest_complete(scratch / "trainer")
+    state = newest_complete(scratch / "trainer")
     try:
         trainer.train(resume_from_checkpoint=str(state) if state else None)
     except ForebearError:
@@ -127,67 +134,107 @@ def run_trainer(trainer: Trainer, scratch: Path, *, label: str) -> list[dict[str
     return [{k: row[k] for k in _CURVE_KEYS if k in row} for row in history if "loss" in row]
 
 
-def _newest_complete(folder: Path) -> Path | None:
-    """The saved state with the most steps that is whole; unfinished ones are deleted."""
+def newest_complete(folder: Path) -> Path | None:
+    """The saved state with the most steps that is whole; unfinished ones are deleted.
+
+    Processes that train together all call it, and get the same.
+    """
     states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for state in states:
-        if not (state / _MARK).exists():
-            shutil.rmtree(state)
     whole = [state for state in states if (state / _MARK).exists()]
+    world.barrier()  # all have looked
+    if world.rank() == 0:
+        for state in set(states) - set(whole):
+            shutil.rmtree(state)
+    world.barrier()
     return whole[-1] if whole else None
+
+
+class Progress:
+    """When to save, by the clock, and what is said on the terminal. One process speaks for all."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.save_every_s = _save_every_s()
+        self.saved_at = self.reported_at = self.started_at = self.asked_at = time.monotonic()
+        self.first_step = 0
+
+    def begin(self, step: int, n_steps: int) -> None:
+        """Called before the first step; ``step`` are done already."""
+        self.first_step = step
+        if step:
+            self._say(f"{self.label}: resumed at step {step} of {n_steps}")
+
+    def save_is_due(self, step: int, n_steps: int) -> bool:
+        """Whether a state is to be saved after ``step``; the same in all processes."""
+        self.asked_at = time.monotonic()
+        due = self.asked_at - self.saved_at >= self.save_every_s
+        return world.agree(due) and step < n_steps
+
+    def saved(self, folder: Path, step: int) -> None:
+        """Marks the state of ``step`` below ``folder`` as whole, and drops the older ones."""
+        world.barrier()  # every process has written its part
+        if world.rank() == 0:
+            _mark_complete(folder, step)
+        world.barrier()
+        self.saved_at = time.monotonic()
+        if _SAVE_EVERY_ENV not in os.environ:
+            took_s = self.saved_at - self.asked_at
+            self.save_every_s = max(_SAVE_EVERY_S, _SAVE_SHARE * took_s)
+
+    def stepped(self, step: int, n_steps: int, loss: float) -> None:
+        """Reports a step.
+
+        Raises:
+            RecordError: its loss is not finite.
+        """
+        _require_finite(loss, step, self.label)
+        now = time.monotonic()
+        if now - self.reported_at < _REPORT_EVERY_S and step != n_steps:
+            return
+        self.reported_at = now
+        step_s = (now - self.started_at) / max(1, step - self.first_step)
+        each = f" in each of {world.size()} processes" if world.size() > 1 else ""
+        self._say(
+            f"{self.label}: step {step} of {n_steps} ({step / n_steps:.0%}), "
+            f"loss {loss:.3f}, {(n_steps - step) * step_s:.0f} s left "
+            f"({threads()} threads{each})"
+        )
+
+    def _say(self, text: str) -> None:
+        if world.rank() == 0:
+            _say(text)
 
 
 def _durable_callback(label: str) -> Any:
     """A trainer callback that saves by the clock, marks whole states, and reports progress."""
     from transformers import TrainerCallback
 
-    save_every_s = _save_every_s()
+    progress = Progress(label)
 
     class Durable(TrainerCallback):
-        def __init__(self) -> None:
-            self.saved_at = self.reported_at = self.started_at = time.monotonic()
-            self.first_step = 0
-
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.first_step = state.global_step
-            if state.global_step:
-                _say(f"{label}: resumed at step {state.global_step} of {state.max_steps}")
+            progress.begin(state.global_step, state.max_steps)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            due = time.monotonic() - self.saved_at >= save_every_s
-            control.should_save = due and state.global_step < state.max_steps
+            control.should_save = progress.save_is_due(state.global_step, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            _mark_complete(Path(args.output_dir), state.global_step)
-            self.saved_at = time.monotonic()
+            progress.saved(Path(args.output_dir), state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in (logs or {}):
-                _require_finite(float(logs["loss"]), state.global_step, label)
-                self.report(state, float(logs["loss"]))
-
-        def report(self, state: Any, loss: float) -> None:
-            now, done = time.monotonic(), state.global_step
-            if now - self.reported_at < _REPORT_EVERY_S and done != state.max_steps:
-                return
-            self.reported_at = now
-            step_s = (now - self.started_at) / max(1, done - self.first_step)
-            _say(
-                f"{label}: step {done} of {state.max_steps} ({done / state.max_steps:.0%}), "
-                f"loss {loss:.3f}, {(state.max_steps - done) * step_s:.0f} s left "
-                f"({threads()} threads)"
-            )
+                progress.stepped(state.global_step, state.max_steps, float(logs["loss"]))
 
     return Durable()
 
 
 def _save_every_s() -> float:
-    wanted = os.environ.get("FOREBEAR_SAVE_EVERY_S", str(_SAVE_EVERY_S))
+    wanted = os.environ.get(_SAVE_EVERY_ENV, str(_SAVE_EVERY_S))
     try:
         return float(wanted)
     except ValueError as error:
         raise ConfigError(
-            f"{wanted[:40]!r} is no number of seconds", where="FOREBEAR_SAVE_EVERY_S"
+            f"{wanted[:40]!r} is no number of seconds", where=_SAVE_EVERY_ENV
         ) from error
 
 

@@ -24,6 +24,8 @@ def configure(seed: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
+    # cuBLAS sums in one order only with a fixed workspace
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
 
 
@@ -37,6 +39,32 @@ def threads() -> int:
     if not wanted.isdecimal() or int(wanted) == 0:
         raise ConfigError(f"{wanted[:40]!r} is no positive number", where="FOREBEAR_THREADS")
     return int(wanted)
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether forward passes are computed in bf16, by autocast; weights stay in fp32.
+
+    Args:
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware multiplies it.
+    Raises:
+        ConfigError: ``bf16`` is asked of a graphics card that does not have it.
+    """
+    import torch
+
+    if precision == "fp32":
+        return False
+    if torch.cuda.is_available():
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        if precision == "bf16" and not has_it:
+            raise ConfigError(
+                "this graphics card does not multiply bf16",
+                where="precision",
+                fix="set precision to fp32",
+            )
+        return has_it
+    found = torch.cpu.get_capabilities()
+    has_it = any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+    return precision == "bf16" or has_it  # a processor without it computes the same, slower
 
 
 def configure_torch(seed: int) -> None:

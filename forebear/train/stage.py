@@ -174,8 +174,8 @@ def stage(
     """Turns ``main(params, *, path: Path, …)`` into the command of stage ``name``.
 
     Options are the keyword-only arguments (underscores become hyphens), all required unless they
-    have a default; types ``Path``, ``str`` and ``int`` are understood. A :class:`ForebearError`
-    is printed without traceback and ends the process with the error's exit code.
+    have a default; types ``Path``, ``str`` and ``int`` are understood, also ``… | None``. A
+    :class:`ForebearError` is printed without traceback and ends the process with its exit code.
 
     Args:
         name: stage name, which also seeds its randomness.
@@ -207,6 +207,12 @@ def _params_model(main: Callable[..., None]) -> type[StageParams]:
     return model
 
 
+def _plain(hint: Any) -> Any:
+    """The type itself of one that may be None."""
+    some = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return some[0] if len(some) == 1 else hint
+
+
 def _run(main: Callable[..., None], name: str, section: str) -> None:
     hints = typing.get_type_hints(main)
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=main.__doc__)
@@ -215,7 +221,7 @@ def _run(main: Callable[..., None], name: str, section: str) -> None:
             required = argument.default is inspect.Parameter.empty
             parser.add_argument(
                 "--" + argument.name.replace("_", "-"),
-                type=hints[argument.name],
+                type=_plain(hints[argument.name]),
                 required=required,
                 default=None if required else argument.default,
             )

@@ -7,10 +7,8 @@ where the fault lies in what a training stage reads or writes.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,33 +18,22 @@ import pytest
 
 import stages.__main__
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError
-from tests.support.clone import Clone, clone_smoke
+from tests.support.bad_input import (
+    built_clone,
+    change,
+    command,
+    outs,
+    require_one_message,
+    unchanged,
+)
+from tests.support.clone import Clone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-BASE = (
-    *("python", "-m", "stages.base", "--out", "data/base/checkpoint"),
-    *("--facts", "data/base/base.json", "--metrics", "data/base/metrics.json"),
-)
-CURATE = (
-    *("python", "-m", "stages.curate", "--corpus", "data/curate/corpus"),
-    *("--golden", "data/curate/golden", "--ledger", "data/curate/ledger"),
-    *("--dropped", "data/curate/dropped", "--metrics", "data/curate/metrics.json"),
-)
-TOKENIZE = (
-    *("python", "-m", "stages.tokenize", "--base", "data/base/checkpoint"),
-    *("--corpus", "data/curate/corpus", "--shards", "data/tokenize/shards"),
-    *("--metrics", "data/tokenize/metrics.json"),
-)
-CPT = (
-    *("python", "-m", "stages.cpt", "--base", "data/base/checkpoint"),
-    *("--shards", "data/tokenize/shards", "--out", "data/cpt/checkpoint"),
-    *("--intermediate", "data/cpt/intermediate", "--log", "data/cpt/log.jsonl"),
-    *("--metrics", "data/cpt/metrics.json", "--curves", "data/cpt/curves.csv"),
-)
+BASE, CURATE, TOKENIZE, CPT = map(command, ("base", "curate", "tokenize", "cpt"))
 ATTEST = (
     *("python", "-m", "stages.attest", "--links", "links", "--gate", "data/eval/verdict"),
     *("--documents", "cards/documents", "--release", "release"),
@@ -69,59 +56,14 @@ ALLOWED_REPLAY = (
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    folder = tmp_path_factory.mktemp("bad_input")
-    cloned = clone_smoke(folder / "clone", config=folder / "config")
-    # a stage without a recorder leaves its scratch in the system's temporary folder
-    (folder / "tmp").mkdir()
-    made = Clone(cloned.root, {**cloned.env, "TMPDIR": str(folder / "tmp")})
-    made.run("forebear", "keys", "ensure")
-    made.run("dvc", "repro", "tokenize")
-    return made
+    return built_clone(tmp_path_factory.getbasetemp() / "bad_input")
 
 
 @pytest.fixture
 def clone(built: Clone) -> Iterator[Clone]:
     """The clone; params and links are put back, and every out must be as it was before."""
-    params, links = built.root / "params.yaml", built.root / "links"
-    kept = {file: file.read_bytes() for file in (params, *links.glob("*.link"))}
-    before = outs(built)
-    yield built
-    for file, content in kept.items():
-        file.write_bytes(content)
-    assert outs(built) == before
-
-
-def outs(clone: Clone) -> dict[str, str]:
-    """SHA-256 of every file below ``data``, half-written ones included."""
-    return {
-        file.relative_to(clone.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted((clone.root / "data").rglob("*"))
-        if file.is_file()
-    }
-
-
-def change(clone: Clone, *changes: tuple[str, str]) -> None:
-    params = clone.root / "params.yaml"
-    text = params.read_text(encoding="utf-8")
-    for old, new in changes:
-        assert text.count(old) == 1, f"params of the smoke profile no longer hold {old!r}"
-        text = text.replace(old, new)
-    params.write_text(text, encoding="utf-8")
-
-
-def require_one_message(
-    done: subprocess.CompletedProcess[str], code: int, what: str, *also: str
-) -> None:
-    """The command ended with ``code`` and said ``what`` once, in the only error it showed."""
-    shown = done.stdout + done.stderr
-    assert done.returncode == code, shown
-    assert "Traceback" not in shown
-    assert shown.count(what) == 1, shown
-    for part in also:
-        assert part in shown
-    # the recorder adds which stage ended and that nothing was signed: the outcome, not the fault
-    errors = [line for line in shown.splitlines() if line.startswith("error: ")]
-    assert len([line for line in errors if "no link was signed" not in line]) == 1, shown
+    with unchanged(built):
+        yield built
 
 
 # ── params ─────────────────────────────────────────────────────────────────────────────────────
@@ -205,9 +147,9 @@ def test_too_much_replay_is_refused(clone: Clone) -> None:
 
 def test_too_much_replay_passes_with_an_allowance(clone: Clone, tmp_path: Path) -> None:
     change(clone, ALLOWED_REPLAY)
-    elsewhere = (*TOKENIZE[:-4], "--shards", str(tmp_path / "s"), "--metrics", str(tmp_path / "m"))
+    elsewhere = [word.replace("data/tokenize", str(tmp_path)) for word in TOKENIZE]
     clone.run(*elsewhere)
-    assert (tmp_path / "s" / "train.bin").stat().st_size
+    assert (tmp_path / "shards" / "train.bin").stat().st_size
 
 
 @pytest.mark.parametrize("value", ["two", "0", "-1", ""])

@@ -42,8 +42,11 @@ def checkpoint(name: str) -> str:
     return f"data/{name}/checkpoint"
 
 
-def family_pipeline(root: Path, ship: tuple[str, ...]) -> Pipeline:
-    """The five stages."""
+def family_pipeline(
+    root: Path, ship: tuple[str, ...], params: Mapping[str, Any] = PARAMS, branch: str = ""
+) -> Pipeline:
+    """The five stages; ``branch`` is what is merged of ``prefer``, its checkpoint by default."""
+    branch = branch or checkpoint("prefer")
     commands = {
         "sft": ([], ""),
         "distill": (["sft"], f"--teacher {checkpoint('sft')}"),
@@ -53,13 +56,16 @@ def family_pipeline(root: Path, ship: tuple[str, ...]) -> Pipeline:
             " ".join(
                 (
                     *(f"--base {checkpoint('sft')}", f"--distill {checkpoint('distill')}"),
-                    *(f"--prefer {checkpoint('prefer')}", "--metrics data/merge/metrics.json"),
+                    *(f"--prefer {branch}", "--metrics data/merge/metrics.json"),
                 )
             ),
         ),
     }
     stages = []
     for name, (parents, options) in commands.items():
+        deps = [
+            branch if (name, one) == ("merge", "prefer") else checkpoint(one) for one in parents
+        ]
         outs = [Out(checkpoint(name), is_dir=True, kind="model")]
         outs += [Out(ADAPTER, is_dir=True)] if name == "prefer" else []
         shipped = [checkpoint(name)] * (name in ship) + [ADAPTER] * (name == "prefer" in ship)
@@ -68,8 +74,8 @@ def family_pipeline(root: Path, ship: tuple[str, ...]) -> Pipeline:
                 name=name,
                 cmd=f"forebear record {name} -- python -m stages.{name} {options} "
                 f"--out {checkpoint(name)}",
-                deps=tuple(sorted([*map(checkpoint, parents), f"stages/{name}.py"])),
-                params={"seed": 7, **({"merge": PARAMS["merge"]} if name == "merge" else {})},
+                deps=tuple(sorted([*deps, f"stages/{name}.py"])),
+                params={"seed": 7, **({"merge": params["merge"]} if name == "merge" else {})},
                 outs=(*outs, Out(f"links/{name}.link", is_dir=False)),
                 meta={"forebear": {"ship": shipped}} if shipped else {},
             )
@@ -79,7 +85,7 @@ def family_pipeline(root: Path, ship: tuple[str, ...]) -> Pipeline:
             name="attest",
             cmd="forebear record attest -- python -m stages.attest --release release",
             deps=(*sorted(f"links/{name}.link" for name in NAMES), "stages/attest.py"),
-            params={"seed": 7, "attest": PARAMS["attest"]},
+            params={"seed": 7, "attest": params["attest"]},
             outs=(Out("links/attest.link", is_dir=False), Out("release")),
         )
     )
@@ -87,7 +93,12 @@ def family_pipeline(root: Path, ship: tuple[str, ...]) -> Pipeline:
 
 
 def build_family(
-    folder: Path, *, edit: Mapping[str, Edit] | None = None, ship: tuple[str, ...] = NAMES
+    folder: Path,
+    *,
+    edit: Mapping[str, Edit] | None = None,
+    ship: tuple[str, ...] = NAMES,
+    method: str = "ties",
+    branch: str = "",
 ) -> Simulated:
     """A repository in ``folder/repo`` and its release in ``folder/packed``.
 
@@ -95,15 +106,18 @@ def build_family(
         folder: empty.
         edit: by stage name, what to change in the repository before the stage's link is signed.
         ship: stages whose checkpoints the release carries.
+        method: of the merge.
+        branch: what is merged of ``prefer``: its checkpoint when left out, or :data:`ADAPTER`.
     """
     repo = folder / "repo"
+    params = {**PARAMS, "merge": {**PARAMS["merge"], "method": method}}
     private, _ = create_key("recorder", folder / "keys", None)
     owner_file, owner_pub = create_key("owner", folder / "keys", None)
-    pipeline = family_pipeline(repo, ship)
+    pipeline = family_pipeline(repo, ship, params, branch)
     for name in (*NAMES, "attest"):
         write(repo, f"stages/{name}.py", f"# {name}\n")
     write(repo, ".gitignore", "/data/\n/links/\n/release/\n")
-    write(repo, "params.yaml", yaml.safe_dump(PARAMS))
+    write(repo, "params.yaml", yaml.safe_dump(params))
     write(repo, "dvc.yaml", "stages: {}\n")
     write(repo, "dvc.lock", "schema: '2.0'\nstages: {}\n")
     commit(repo)
@@ -117,7 +131,7 @@ def build_family(
         pipeline=pipeline,
     )
     for name in NAMES:
-        _make(repo, name)
+        _make(repo, name, method=method, branch=branch)
         (edit or {}).get(name, lambda _: None)(repo)
         built.record(name)
     attest(
@@ -180,13 +194,13 @@ def merge(repo: Path, out: Path, **changes: Any) -> None:
     from forebear.train.merge import Branch, merge_checkpoints
     from forebear.train.stage import stage_seed
 
-    values = {"method": "ties", "weight": 0.5, **changes}
+    values = {"method": "ties", "weight": 0.5, "branch": "", **changes}
     merge_checkpoints(
         values["method"],
         base=repo / checkpoint("sft"),
         branches=[
             Branch(repo / checkpoint("distill"), values["weight"], 0.5),
-            Branch(repo / checkpoint("prefer"), 0.5, 0.5),
+            Branch(repo / (values["branch"] or checkpoint("prefer")), 0.5, 0.5),
         ],
         out=out,
         scratch=repo.parent / "scratch",
@@ -195,7 +209,7 @@ def merge(repo: Path, out: Path, **changes: Any) -> None:
     )
 
 
-def _make(repo: Path, name: str) -> None:
+def _make(repo: Path, name: str, *, method: str, branch: str) -> None:
     folder = repo / checkpoint(name)
     if name == "sft":
         write_checkpoint(folder)
@@ -208,4 +222,4 @@ def _make(repo: Path, name: str) -> None:
         value = json.loads(config.read_text())
         config.write_text(json.dumps({**value, "base_model_name_or_path": checkpoint("sft")}))
     else:
-        merge(repo, folder)
+        merge(repo, folder, method=method, branch=branch)

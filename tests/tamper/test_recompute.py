@@ -61,6 +61,46 @@ def test_a_merge_that_recomputes_passes_c16(family: Simulated) -> None:
     assert isinstance(c16(report), Passed), c16(report)
 
 
+@pytest.mark.parametrize("method", ["dare_ties", "slerp", "linear"])
+def test_each_method_recomputes(tmp_path: Path, method: str) -> None:
+    report = look(build_family(tmp_path, method=method), "merge")
+    assert failed(report) == set(), report.to_json()
+    assert isinstance(c16(report), Passed), c16(report)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """A family in which the merge reads the adapter of ``prefer`` and not its checkpoint."""
+    return build_family(tmp_path_factory.mktemp("adapted"), branch=ADAPTER)
+
+
+@pytest.mark.parametrize("asked", ["merge", "weights"])
+def test_a_merge_with_an_adapter_recomputes(adapted: Simulated, asked: str) -> None:
+    report = look(adapted, asked)
+    assert failed(report) == set(), report.to_json()
+    assert isinstance(c16(report), Passed), c16(report)
+
+
+def test_a_merge_whose_adapter_is_not_here_stays_unchecked_with_its_digest(
+    tmp_path: Path,
+) -> None:
+    built = build_family(tmp_path, ship=("sft", "distill", "merge"), branch=ADAPTER)
+    verdict = c16(look(built, "merge"))
+    assert isinstance(verdict, Unchecked), verdict
+    assert f"tree:{ADAPTER} (sha256 " in verdict.reason
+
+
+def test_a_merge_that_never_saw_its_adapter_fails_c16(tmp_path: Path) -> None:
+    """The command names the adapter, the weights were made of the parent in its place."""
+
+    def lie(repo: Path) -> None:
+        shutil.rmtree(repo / MERGED)
+        merge(repo, repo / MERGED, branch=checkpoint("sft"))
+
+    report = look(build_family(tmp_path, edit={"merge": lie}, branch=ADAPTER), "merge")
+    assert failed(report) == {"C16"}, report.to_json()
+
+
 def test_nothing_asked_for_is_nothing_checked(family: Simulated) -> None:
     assert isinstance(c16(look(family)), Unchecked)
 

@@ -1,9 +1,12 @@
-"""Keeps the golden set out of training text: n-gram index, code search, leakage guard.
+"""Keeps eval sets out of training text: n-gram index, code search, leakage guard.
 
-An item is its question followed by its answer. Texts are normalised (NFKC, lower case,
-punctuation to space), word n-grams hashed by SHA-1 cut to 64 bits; an item shorter than one
-n-gram counts as a whole. A text is contaminated when it holds a golden code, or at least a given
-share of one item's n-grams.
+An item of the golden set is its question followed by its answer; of another eval set, whatever the
+params name. Texts are normalised (NFKC, lower case, punctuation to space), word n-grams hashed by
+SHA-1 cut to 64 bits; an item shorter than one n-gram counts as a whole. A text is contaminated
+when it holds a golden code, or at least a given share of one item's n-grams.
+
+datatrove's index wants lighteval and drops a text for one n-gram of any item, so a text that
+quotes a common sentence goes; of it only the hash is used.
 
 Source: evaluation page, sections 8 and 12.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from forebear.errors import RecordError
 
@@ -31,16 +34,23 @@ def golden_question(title: str) -> str:
     return f'Which ICD-10-CM code means "{title}"?'
 
 
-def _windows(words: Sequence[str], n: int) -> Iterator[int]:
+def _windows(words: Sequence[str], n: int, ends: Container[tuple[str, str]]) -> Iterator[int]:
+    """Hashes of the n-grams whose first and last word are among ``ends``."""
     # datatrove's other hash, xxhash, wants a version that the rest of the stack rules out
     from datatrove.utils.hashes.sha1 import sha1_hash64
 
     for start in range(len(words) - n + 1):
-        yield sha1_hash64(" ".join(words[start : start + n]))
+        # nearly every window of a foreign text ends here, before it is joined and hashed
+        if (words[start], words[start + n - 1]) in ends:
+            yield sha1_hash64(" ".join(words[start : start + n]))
+
+
+# An item of fewer words would stand in any text.
+_MIN_WORDS = 5
 
 
 class GoldenIndex:
-    """Hashes of every golden item's n-grams, and the golden codes.
+    """Hashes of every item's n-grams, and the golden codes.
 
     No dataclass: datatrove writes a pipeline's dataclasses into its logs, this one whole.
 
@@ -54,59 +64,90 @@ class GoldenIndex:
         self.max_overlap = max_overlap
         self._items: dict[int, list[int]] = {}
         self._sizes: list[int] = []
-        self._lengths: set[int] = set()
+        self._names: list[str] = []
+        self._ends: dict[int, set[tuple[str, str]]] = {}
         self._codes: set[str] = set()
 
     def add(self, title: str, code: str) -> None:
         """Adds the item that asks for ``code`` by ``title``."""
-        words = normalise(f"{golden_question(title)} {code}").split()
+        self._add(normalise(f"{golden_question(title)} {code}").split(), "golden")
+        self._codes |= {code, code.replace(".", "")}
+
+    def add_text(self, text: str, name: str) -> None:
+        """Adds an item of the eval set ``name``; one of fewer than five words is passed over."""
+        words = normalise(text).split()
+        if len(words) >= _MIN_WORDS:
+            self._add(words, name)
+
+    def _add(self, words: Sequence[str], name: str) -> None:
         length = min(self.ngram, len(words))
-        hashes = set(_windows(words, length))
+        ends = {(words[i], words[i + length - 1]) for i in range(len(words) - length + 1)}
+        self._ends.setdefault(length, set()).update(ends)
+        hashes = set(_windows(words, length, ends))
         for value in hashes:
             self._items.setdefault(value, []).append(len(self._sizes))
         self._sizes.append(len(hashes))
-        self._lengths.add(length)
-        self._codes |= {code, code.replace(".", "")}
+        self._names.append(name)
 
     def reason(self, text: str) -> str | None:
-        """Why ``text`` is contaminated: ``golden_code``, ``golden_ngrams``, or None."""
+        """Why ``text`` is contaminated: ``golden_code``, ``golden_ngrams``, ``ID_ngrams``, or None.
+
+        ``ID`` is the name of an eval set.
+        """
         if self.holds_code(text):
             return "golden_code"
         words = normalise(text).split()
         seen: Counter[int] = Counter()
-        for length in self._lengths:
-            for value in set(_windows(words, length)):
+        for length, ends in self._ends.items():
+            for value in set(_windows(words, length, ends)):
                 seen.update(self._items.get(value, ()))
-        if any(count / self._sizes[item] >= self.max_overlap for item, count in seen.items()):
-            return "golden_ngrams"
-        return None
+        hits = [item for item, n in seen.items() if n / self._sizes[item] >= self.max_overlap]
+        return f"{self._names[min(hits)]}_ngrams" if hits else None
 
     def holds_code(self, text: str) -> bool:
         """Whether a golden code stands in ``text``, with or without its dot."""
         return not self._codes.isdisjoint(_CODE_LIKE.findall(text.upper()))
 
 
-def require_no_leak(
-    golden: Iterable[Mapping[str, object]], rows: Iterable[Mapping[str, object]]
-) -> None:
+class LeakGuard:
     """Stops the run when a training row holds a golden code, id or question.
 
     Args:
         golden: rows with ``id``, ``code`` and ``description``.
-        rows: rows of every training role, as they will be written.
-
-    Raises:
-        RecordError: the first such row; this is the stage's own fault, not the input's.
     """
-    index = GoldenIndex()
-    for item in golden:
-        index.add(str(item["description"]), str(item["code"]))
-    for row in rows:
-        texts = [str(row.get(key, "")) for key in ("text", "prompt", "answer", "code", "title")]
-        reason = index.reason(" ".join(texts))
+
+    def __init__(self, golden: Iterable[Mapping[str, object]]) -> None:
+        self._index = GoldenIndex()
+        for item in golden:
+            self._index.add(str(item["description"]), str(item["code"]))
+
+    def check(self, row: Mapping[str, object]) -> None:
+        """Looks at one row, as it will be written.
+
+        Raises:
+            RecordError: it leaks; this is the stage's own fault, not the input's.
+        """
+        texts = [str(row.get(key, "")) for key in _LEAKY]
+        reason = self._index.reason(" ".join(texts))
         if reason is not None:
             raise RecordError(
                 f"a golden item leaked into training ({reason})",
                 where=f"curate: {row.get('id')}",
                 fix="report this: the decontamination filter let it through",
             )
+
+
+_LEAKY = ("text", "prompt", "answer", "code", "title", "chosen", "rejected")
+
+
+def require_no_leak(
+    golden: Iterable[Mapping[str, object]], rows: Iterable[Mapping[str, object]]
+) -> None:
+    """Stops the run when one of ``rows`` holds something of ``golden``.
+
+    Raises:
+        RecordError: the first such row.
+    """
+    guard = LeakGuard(golden)
+    for row in rows:
+        guard.check(row)

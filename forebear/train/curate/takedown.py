@@ -19,7 +19,6 @@ from pathlib import Path
 
 from forebear.errors import ConfigError, EnvironmentFailure
 from forebear.ledger import SALT_BYTES, document_key
-from forebear.train.curate.sources import Draft, normal_form
 
 FILTER = "takedown"
 _ENTRY = re.compile(r"(?:(sha256|salted):)?([0-9a-f]{64})")
@@ -60,20 +59,14 @@ class TakedownList:
         self._matched.update(found)
         return bool(found)
 
-    def part(self, drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
-        """Drafts that stay and drafts that go, both in order."""
-        drafts = list(drafts)
-        if not len(self):
-            return drafts, []
-        # by the text that would be kept: a copy read under other bytes is the same text
-        gone = {
-            text
-            for draft in drafts
-            for text in [normal_form(draft.text)]
-            if self.names(text.encode(), *([] if draft.read is None else [draft.read]))
-        }
-        stay = [draft for draft in drafts if normal_form(draft.text) not in gone]
-        return stay, [draft for draft in drafts if normal_form(draft.text) in gone]
+    @property
+    def matched(self) -> list[str]:
+        """Entries that met a document, ascending."""
+        return sorted(self._matched)
+
+    def note(self, matched: Iterable[str]) -> None:
+        """Takes entries that met a document in a run that was cut off."""
+        self._matched.update(matched)
 
 
 def read_takedown(file: Path, *, salt: bytes | None = None) -> TakedownList:

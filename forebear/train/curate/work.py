@@ -1,7 +1,8 @@
 """The curate stage: sources in, corpus, golden set and ledger out.
 
 The golden codes are chosen before anything else reads a code; after the filters, every row that
-will be written is searched for them once more, and one hit stops the stage.
+will be written is searched for them once more, and one hit stops the stage. Documents stream: what
+is held in memory is the chosen part of the classification and the index of the eval sets.
 
 Source: training page, section curate; evaluation page, section 8; provenance page, section 9.
 """
@@ -9,70 +10,65 @@ Source: training page, section curate; evaluation page, section 8; provenance pa
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forebear.errors import ConfigError, EnvironmentFailure, RecordError
-from forebear.formats import strictjson
-from forebear.ledger import (
-    IntakeRow,
-    LedgerRow,
-    descriptor,
-    document_key,
-    key_of_digest,
-    merge_copies,
-    render_derived,
-    render_rows,
-)
+from forebear.errors import ConfigError, RecordError
 from forebear.train.curate import golden as golden_set
-from forebear.train.curate.decontaminate import GoldenIndex, require_no_leak
-from forebear.train.curate.icd10cm import MIN_CODES, Code, rank, read_codes, select
-from forebear.train.curate.params import ICD10CM, CurateParams, SourceParams
-from forebear.train.curate.render import (
-    document,
-    letter_question,
-    listing,
-    questions,
-    record,
+from forebear.train.curate.classification import (
+    Classification,
+    classification_drafts,
+    read_classification,
 )
-from forebear.train.curate.sources import (
-    Draft,
-    Reject,
-    check_source,
-    normal_form,
-    read_jsonl,
-    read_pydoc,
-)
+from forebear.train.curate.decontaminate import GoldenIndex, LeakGuard
+from forebear.train.curate.optout import OptOutList
+from forebear.train.curate.params import ICD10CM, CurateParams
+from forebear.train.curate.render import record
+from forebear.train.curate.sources import Draft, Reject, check_source, read_pydoc, read_source
 from forebear.train.curate.takedown import FILTER, TakedownList
 from forebear.train.metrics import write_json
 from forebear.train.stage import scratch_dir
 
-ROLES = ("domain", "replay", "instruction")
+if TYPE_CHECKING:
+    from forebear.train.curate.gather import Gathered
+    from forebear.train.curate.pipeline import Chain, Tally
+    from forebear.train.curate.writing import CorpusWriter, LedgerMaker
+
+_MIB = 1 << 20
+_REPORT_EVERY = 100_000
+_ALWAYS = ("domain", "replay", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
-    """The chosen part of the classification, split.
+class EvalDocument:
+    """What is known of a document of an eval set: read, and used for nothing but the index."""
+
+    digest: bytes
+    n_bytes: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """All that is decided before the filters run.
 
     Attributes:
-        source: where it came from.
-        n_read: billable codes read.
-        held: the golden codes.
-        trained: the other chosen codes by category.
-        taken: chosen codes that the takedown list names; used for nothing.
+        sets: rows of the golden set, by stratum.
+        evals: documents of the declared eval sets.
     """
 
-    source: SourceParams
-    n_read: int
-    held: list[Code]
-    trained: dict[str, list[Code]]
-    taken: list[Code]
+    params: CurateParams
+    classification: Classification
+    sets: Mapping[str, list[dict[str, Any]]]
+    evals: Sequence[EvalDocument]
+    takedown: TakedownList
+    opt_out: OptOutList
 
 
 def build_corpus(
@@ -84,178 +80,205 @@ def build_corpus(
     dropped: Path,
     metrics: Path,
     takedown: TakedownList | None = None,
+    opt_out: OptOutList | None = None,
 ) -> None:
-    """Reads every source and writes the five outs; ``takedown`` names what must not be used.
+    """Reads every source and writes the five outs; the two lists name what must not be used.
 
     Raises:
         ConfigError: the sources cannot give the golden set or a role stays empty.
-        EnvironmentFailure: a package or file is not there.
-        FormatError: more rows are malformed than accepted.
+        EnvironmentFailure: a package or file is not there, or a cluster refuses.
+        FormatError: more rows are malformed than accepted, or a file is broken.
         RecordError: a golden item leaked into training.
     """
+    # datatrove only now: it takes a second to import; of its parts one shows a progress bar
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from forebear.train.curate.executors import end_workers, require_executor
+    from forebear.train.curate.gather import gather
+    from forebear.train.curate.pipeline import Chain
+    from forebear.train.curate.writing import publish, write_lines
+
     for source in params.sources:
         check_source(source)
+    require_executor(params.executor)
+    _say("reading the classification")
     listed = takedown or TakedownList()
-    classification = _read_classification(params, listed)
+    classification = read_classification(params, listed)
     sets, checks = golden_set.build(classification.held, classification.trained, params.seed)
-    drafts, rejects = _drafts(params, classification)
-    drafts, taken = listed.part(drafts)
-    _say(f"{len(drafts)} texts through the filters")
+    index, evals = _index(params, classification)
+    intake = Intake(params, classification, sets, evals, listed, opt_out or OptOutList())
+    work = scratch_dir("curate") / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    gathered = gather(
+        lambda reject: _drafts(params, classification, reject),
+        seed=params.seed,
+        listed=listed,
+        shard_bytes=int(params.executor.shard_mib * _MIB),
+        work=work,
+    )
+    _say(f"{gathered.n_documents} texts through the filters, in {gathered.n_shards} shard(s)")
+    chain = Chain(params, index, intake.opt_out, work)
+    chain.run(gathered.n_shards)
+    end_workers()
+    made = _emptied(work)
+    figures = _write(made, intake, chain, gathered)
+    write_lines(made / "golden", sets)
+    publish(made / "corpus", corpus)
+    publish(made / "golden", golden)
+    publish(work / "ledger", ledger)
+    publish(made / "dropped", dropped)
+    write_json(metrics, {**figures, "golden": {"n": len(classification.held), **checks}})
+    shutil.rmtree(work)
+
+
+def _emptied(work: Path) -> Path:
+    """The folder where outs are made, without what a run that was cut off left."""
+    leftovers = ("outs", "ledger", "made-from", "details")
+    for stale in (*work.glob(".ledger-*"), *(work / name for name in leftovers)):
+        shutil.rmtree(stale, ignore_errors=True)
+    return work / "outs"
+
+
+def _index(
+    params: CurateParams, classification: Classification
+) -> tuple[GoldenIndex, list[EvalDocument]]:
+    """Index of the golden set and of every declared eval set, and the latter's documents."""
     index = GoldenIndex(params.decontamination.ngram, params.decontamination.max_overlap)
     for code in classification.held:
         index.add(code.title, code.code)
-    # datatrove only now: it takes a second to import
-    from forebear.train.curate.filters import counts, drop_samples, run_filters
-
-    work = scratch_dir("curate") / "filters"
-    outcomes = run_filters(drafts, limits=params.quality, index=index, work=work)
-    shutil.rmtree(work)
-    kept = [outcome for outcome in outcomes if outcome.dropped_by is None]
-    rows = {role: [_row(o.draft, o.text) for o in kept if o.draft.role == role] for role in ROLES}
-    _require_rows(rows, params)
-    require_no_leak(sets["mc4_far"], (row for role in ROLES for row in rows[role]))
-    _require_siblings(classification, rows["instruction"])
-    _write_lines(corpus, rows)
-    _write_lines(golden, sets)
-    described = _write_ledger(ledger, outcomes, classification, taken, salt=listed.salt)
-    n_taken = len(taken) + len(classification.taken)
-    samples = drop_samples(outcomes, params.drop_samples)
-    _write_lines(dropped, {**samples, "rejects": [asdict(reject) for reject in rejects]})
-    write_json(
-        metrics,
-        {
-            "read": _per_source(params, drafts),
-            "selection": _selection(classification),
-            "rows": {role: len(rows[role]) for role in ROLES},
-            "bytes": {role: sum(_size(row) for row in rows[role]) for role in ROLES},
-            "dropped": {**counts(outcomes), FILTER: {"listed": n_taken} if n_taken else {}},
-            "takedown": {
-                "entries": len(listed),
-                "matched": listed.n_matched,
-                "documents": n_taken,
-                "list_sha256": listed.sha256,
-            },
-            "rejects": len(rejects),
-            "golden": {"n": len(classification.held), **checks},
-            "ledger": described,
-        },
-    )
-
-
-def _read_classification(params: CurateParams, listed: TakedownList) -> Classification:
-    source = next((s for s in params.sources if s.package == ICD10CM), None)
-    if source is None:
-        raise ConfigError(
-            f"the golden set is built from {ICD10CM}, which is not among the sources",
-            where="params.yaml: curate.sources",
-        )
-    _say("reading the classification")
-    codes = read_codes(source, params.chapters)
-    selected = select(codes, params)
-    # before anything is made from them: lists, questions and golden items go with the record
-    taken = [
-        one for members in selected.values() for one in members if _is_listed(one, listed, params)
-    ]
-    selected = {
-        category: [one for one in members if one not in taken]
-        for category, members in selected.items()
-    }
-    held = golden_set.hold_out(selected, params)
-    names = {one.code for one in held}
-    trained = {
-        category: [one for one in members if one.code not in names]
-        for category, members in selected.items()
-        if members
-    }
-    return Classification(source, len(codes), held, trained, taken)
-
-
-def _is_listed(one: Code, listed: TakedownList, params: CurateParams) -> bool:
-    text = normal_form(document(one, params.seed))
-    return listed.names(record(one).encode(), text.encode())
+    evals = []
+    for source in params.sources:
+        if source.role != "eval":
+            continue
+        # what cannot be read cannot be kept out of training
+        for draft in read_source(source, max_bad_fraction=0.0, reject=lambda _: None):
+            index.add_text(draft.text, source.id)
+            data = draft.text.encode() if draft.read is None else draft.read
+            evals.append(EvalDocument(hashlib.sha256(data).digest(), len(data), source.id))
+    return index, evals
 
 
 def _drafts(
-    params: CurateParams, classification: Classification
-) -> tuple[list[Draft], list[Reject]]:
-    """Every text that goes into the filters, each role in an order fixed by hash."""
-    drafts = list(_domain_drafts(classification, params.seed))
-    drafts += _question_drafts(classification, params)
-    rejects: list[Reject] = []
+    params: CurateParams, classification: Classification, reject: Callable[[Reject], object]
+) -> Iterator[Draft]:
+    """Every text that goes into the filters."""
+    yield from classification_drafts(classification, params)
     for source in params.sources:
-        if source.kind == "jsonl":
-            found, bad = read_jsonl(source, max_bad_fraction=params.max_bad_fraction)
-            drafts += found
-            rejects += bad
-        elif source.package != ICD10CM:
-            drafts += read_pydoc(source)
-    drafts.sort(key=lambda draft: (ROLES.index(draft.role), rank(params.seed, draft.text)))
-    return drafts, rejects
+        if source.role == "eval" or source.package == ICD10CM:
+            continue
+        if source.kind == "package":
+            yield from read_pydoc(source)
+            continue
+        _say(f"reading {source.id}")
+        yield from read_source(source, max_bad_fraction=params.max_bad_fraction, reject=reject)
 
 
-def _domain_drafts(classification: Classification, seed: int) -> Iterable[Draft]:
-    source = classification.source
-    for members in classification.trained.values():
-        for one in members:
-            text = document(one, seed)
-            yield Draft(text, "domain", source.id, source.licence, record(one).encode())
-        yield Draft(
-            listing(members), "domain", source.id, source.licence, made_from=_digests(*members)
+def _write(made: Path, intake: Intake, chain: Chain, gathered: Gathered) -> dict[str, Any]:
+    """Goes through the outcomes once and writes corpus, ledger and samples; gives the figures."""
+    from forebear.train.curate.filters import read_lines
+    from forebear.train.curate.pipeline import Tally
+    from forebear.train.curate.writing import CorpusWriter, LedgerMaker, write_lines
+
+    params, classification = intake.params, intake.classification
+    tally = Tally(chain.filters, params.drop_samples)
+    declared = {source.role for source in params.sources} - {"eval"}
+    roles = {*_ALWAYS, *declared}
+    with (
+        CorpusWriter(made / "corpus", roles) as rows,
+        LedgerMaker(chain.work, intake.takedown.salt) as maker,
+    ):
+        _note_unused(intake, chain.work, maker)
+        n_late, asked = _sift(intake, chain, tally, rows, maker, expected=gathered.n_documents)
+        described = maker.finish()
+    _require_rows(rows.n_rows, {*declared, "instruction"})
+    classification.require_siblings(asked)
+    rejects = read_lines(chain.work / "rejects.jsonl")
+    write_lines(made / "dropped", {**tally.samples(), "rejects": rejects})
+    written = (*_ALWAYS, *sorted(roles - {*_ALWAYS}))
+    n_taken = gathered.n_taken + n_late + len(classification.taken)
+    return {
+        "read": _read_counts(intake, gathered),
+        "selection": classification.selection(),
+        "rows": {role: rows.n_rows[role] for role in written},
+        "bytes": {role: rows.n_bytes[role] for role in written},
+        "dropped": {**tally.counts(), FILTER: {"listed": n_taken} if n_taken else {}},
+        "takedown": {
+            "entries": len(intake.takedown),
+            "matched": intake.takedown.n_matched,
+            "documents": n_taken,
+            "list_sha256": intake.takedown.sha256,
+        },
+        **_further_figures(intake, tally),
+        "rejects": gathered.n_rejects,
+        "ledger": described,
+    }
+
+
+def _note_unused(intake: Intake, work: Path, maker: LedgerMaker) -> None:
+    """Notes what was read and went no further than the intake."""
+    from forebear.train.curate.gather import taken_documents
+
+    for metadata in taken_documents(work):
+        if "read" in metadata:
+            digest, n_bytes = metadata["read"]
+            maker.read(bytes.fromhex(digest), n_bytes, metadata["source"], f"dropped:{FILTER}")
+    for one in intake.evals:
+        maker.read(one.digest, one.n_bytes, one.source, "dropped:eval")
+    classification = intake.classification
+    for codes, name in ((classification.held, "golden"), (classification.taken, FILTER)):
+        for code in codes:
+            data = record(code).encode()
+            source = classification.source.id
+            maker.read(hashlib.sha256(data).digest(), len(data), source, f"dropped:{name}")
+
+
+def _sift(
+    intake: Intake,
+    chain: Chain,
+    tally: Tally,
+    rows: CorpusWriter,
+    maker: LedgerMaker,
+    *,
+    expected: int,
+) -> tuple[int, Counter[str]]:
+    """Writes every outcome where it belongs.
+
+    Returns:
+        Documents that the takedown list names by their kept form alone (a page's text, a text
+        without its personal data), and instruction rows by category.
+    Raises:
+        RecordError: a golden item leaked, or a document was lost on the way.
+    """
+    from forebear.train.curate.writing import corpus_row
+
+    guard = LeakGuard(intake.sets["mc4_far"])
+    number, n_late, asked = 0, 0, Counter[str]()
+    for number, outcome in enumerate(chain.outcomes(), start=1):
+        if number % _REPORT_EVERY == 0:
+            _say(f"{number} of {expected} documents written ({number / expected:.0%})")
+        if outcome.dropped_by is None and intake.takedown.names(outcome.text.encode()):
+            n_late += 1
+            maker.add(outcome, FILTER)
+            continue
+        tally.add(outcome)
+        maker.add(outcome, outcome.dropped_by)
+        if outcome.dropped_by is None:
+            row = corpus_row(outcome)
+            guard.check(row)
+            rows.add(outcome.metadata["role"], row)
+            if "code" in row:
+                asked[row["code"][:3]] += 1
+    if number != expected:
+        raise RecordError(
+            f"{number} documents came out of the filters, {expected} went in",
+            where="curate",
+            fix="report this, with the logs in the stage's scratch folder",
         )
+    return n_late, asked
 
 
-def _question_drafts(classification: Classification, params: CurateParams) -> Iterable[Draft]:
-    source = classification.source
-    for number, (prompt, one) in enumerate(questions(classification.trained, params.seed)):
-        if number == params.instruction_rows:
-            return
-        yield _question_draft(source, one, "code", prompt, one.code)
-        if number < params.letter_rows:
-            yield _question_draft(source, one, "letter", *letter_question(one))
-
-
-def _question_draft(source: SourceParams, one: Code, form: str, prompt: str, answer: str) -> Draft:
-    fields = {
-        "prompt": prompt,
-        "answer": answer,
-        "code": one.code,
-        "title": one.title,
-        "form": form,
-    }
-    text = f"{prompt}\n{answer}"
-    return Draft(
-        text, "instruction", source.id, source.licence, None, fields, made_from=_digests(one)
-    )
-
-
-def _digests(*codes: Code) -> tuple[bytes, ...]:
-    """Digests of the codes' records, which are what was read of them."""
-    return tuple(hashlib.sha256(record(one).encode()).digest() for one in codes)
-
-
-def _row(draft: Draft, text: str) -> dict[str, Any]:
-    """A corpus row; its id names the source and the digest of the kept bytes."""
-    row: dict[str, Any] = {
-        "id": f"{draft.source}:{hashlib.sha256(text.encode()).hexdigest()}",
-        "source": draft.source,
-        "licence": draft.licence,
-    }
-    if draft.role == "instruction":
-        return row | {
-            key: unicodedata.normalize("NFC", value) for key, value in draft.fields.items()
-        }
-    return row | {"text": text}
-
-
-def _size(row: Mapping[str, Any]) -> int:
-    text = row["text"] if "text" in row else f"{row['prompt']}\n{row['answer']}"
-    return len(text.encode())
-
-
-def _require_rows(rows: Mapping[str, Sequence[object]], params: CurateParams) -> None:
-    declared = {source.role for source in params.sources} | {"instruction"}
-    for role in ROLES:
-        if role in declared and not rows[role]:
+def _require_rows(n_rows: Mapping[str, int], roles: Iterable[str]) -> None:
+    for role in sorted(roles):
+        if not n_rows[role]:
             raise ConfigError(
                 f"no document of role {role} is left after the filters",
                 where="params.yaml: curate",
@@ -263,110 +286,27 @@ def _require_rows(rows: Mapping[str, Sequence[object]], params: CurateParams) ->
             )
 
 
-def _require_siblings(classification: Classification, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Checks what the golden set promises: trained siblings in every golden category.
-
-    Instruction rows are fewer than codes, so the count is of codes that reach training at all.
-    """
-    trained = {name: len(members) for name, members in classification.trained.items()}
-    asked = Counter(str(row["code"])[:3] for row in rows)
-    for one in classification.held:
-        if trained[one.category] < MIN_CODES - 1:
-            raise RecordError(
-                f"category {one.category} keeps fewer than {MIN_CODES - 1} trained codes",
-                where="curate: golden",
-            )
-        if not asked[one.category]:
-            raise ConfigError(
-                f"no instruction row is left for the golden category {one.category}",
-                where="params.yaml: curate.instruction_rows",
-                fix="raise it to at least curate.max_categories",
-            )
-
-
-def _write_ledger(
-    folder: Path,
-    outcomes: Sequence[Any],
-    classification: Classification,
-    taken: Sequence[Draft],
-    *,
-    salt: bytes | None,
-) -> dict[str, Any]:
-    """Writes both trees' rows and roots and what was made from what; returns the roots."""
-    kept: list[LedgerRow] = []
-    intake: list[IntakeRow] = []
-    made_from: dict[str, set[str]] = {}
-
-    def read(data: bytes, source: str, fate: str) -> None:
-        intake.append(IntakeRow(document_key(data, salt), len(data), fate, source))
-
-    for outcome in outcomes:
-        draft, text = outcome.draft, outcome.text.encode()
-        key = document_key(text, salt)
-        if outcome.dropped_by is None:
-            kept.append(LedgerRow(key, len(text), draft.licence, draft.source, draft.role))
-        # a copy's text is in the corpus, too, whoever gave it
-        if outcome.dropped_by == "exact_copy" or (draft.made_from and not outcome.dropped_by):
-            sources = {key_of_digest(digest, salt) for digest in _origins(draft)}
-            made_from.setdefault(key, set()).update(sources - {key})
-        if draft.read is not None:
-            dropped = f"dropped:{outcome.dropped_by}"
-            read(draft.read, draft.source, dropped if outcome.dropped_by else f"kept:{key}")
-    for draft in taken:
-        if draft.read is not None:
-            read(draft.read, draft.source, f"dropped:{FILTER}")
-    for codes, name in ((classification.held, "golden"), (classification.taken, FILTER)):
-        for code in codes:
-            read(record(code).encode(), classification.source.id, f"dropped:{name}")
-    kept, intake = merge_copies(kept), merge_copies(intake)
-    made_from = {row.key: made_from[row.key] for row in kept if made_from.get(row.key)}
-    described = descriptor(kept, intake, salted=salt is not None)
-    _replace(folder)
-    (folder / "kept.jsonl").write_bytes(render_rows(kept))
-    (folder / "intake.jsonl").write_bytes(render_rows(intake))
-    (folder / "derived.jsonl").write_bytes(render_derived(made_from))
-    (folder / "root.json").write_bytes(strictjson.dumps(described))
-    return described
-
-
-def _origins(draft: Draft) -> tuple[bytes, ...]:
-    """Digests of the documents that a text is or was made from."""
-    return draft.made_from if draft.read is None else (hashlib.sha256(draft.read).digest(),)
-
-
-def _per_source(params: CurateParams, drafts: Iterable[Draft]) -> dict[str, Any]:
-    n_read = Counter(draft.source for draft in drafts if draft.read is not None)
-    n_derived = Counter(draft.source for draft in drafts if draft.read is None)
+def _read_counts(intake: Intake, gathered: Gathered) -> dict[str, dict[str, int]]:
+    n_evals = Counter(one.source for one in intake.evals)
     return {
-        source.id: {"documents": n_read[source.id], "derived": n_derived[source.id]}
-        for source in params.sources
+        source.id: {"documents": n_evals[source.id], "derived": 0}
+        | gathered.read.get(source.id, {})
+        for source in intake.params.sources
     }
 
 
-def _selection(classification: Classification) -> dict[str, int]:
-    trained = [one for members in classification.trained.values() for one in members]
-    return {
-        "codes_read": classification.n_read,
-        "categories": len(classification.trained),
-        "chapters": len({one.chapter for one in trained}),
-        "trained_codes": len(trained),
-        "golden_codes": len(classification.held),
-    }
-
-
-def _write_lines(folder: Path, files: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-    _replace(folder)
-    for name, rows in files.items():
-        data = b"".join(strictjson.dumps(dict(row)) for row in rows)
-        (folder / f"{name}.jsonl").write_bytes(data)
-
-
-def _replace(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise EnvironmentFailure(f"cannot write: {error.strerror}", where=str(folder)) from error
+def _further_figures(intake: Intake, tally: Tally) -> dict[str, Any]:
+    """Figures of what only some runs have."""
+    found: dict[str, Any] = {}
+    if len(intake.opt_out):
+        found["opt_out"] = {"entries": len(intake.opt_out), "list_sha256": intake.opt_out.sha256}
+    if intake.params.pii is not None:
+        found["pii"] = {kind: tally.pii[kind] for kind in intake.params.pii.kinds}
+    if intake.params.language is not None:
+        found["languages"] = dict(sorted(tally.languages.items()))
+    if intake.evals:
+        found["decontaminated_against"] = dict(Counter(one.source for one in intake.evals))
+    return found
 
 
 def _say(text: str) -> None:

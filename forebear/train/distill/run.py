@@ -1,4 +1,7 @@
-"""Rejection-sampling self-distillation: sample the SFT checkpoint, verify, train on what holds.
+"""Distillation: a teacher answers, a verifier judges each answer, the student learns what holds.
+
+The teacher is a checkpoint (the student's own start by default: rejection-sampling
+self-distillation), a model behind an endpoint, or a data set of finished answers.
 
 Refuses a teacher whose terms forbid training on its output, an unknown verifier, and a run in which
 too few answers were verified to train on.
@@ -7,14 +10,13 @@ too few answers were verified to train on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from forebear.errors import ConfigError, RecordError
-from forebear.train.distill.teachers import Samples, Sampling, sample_answers
+from forebear.errors import ConfigError, FormatError, RecordError
+from forebear.train.distill.gather import Gathered, gather
+from forebear.train.distill.settings import DistillParams
+from forebear.train.distill.student import Lesson, teach
 from forebear.train.distill.trajectories import (
     Trajectory,
     judge,
@@ -22,56 +24,14 @@ from forebear.train.distill.trajectories import (
     write_trajectories,
     yields,
 )
-from forebear.train.distill.verifiers import load_verifier
-from forebear.train.stage import StageParams, scratch_dir, stage_seed
+from forebear.train.distill.verifiers import BY_ROW, Verifier, load_verifier
+from forebear.train.distill.vocabulary import require_shared_vocabulary
+from forebear.train.stage import scratch_dir, stage_seed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from forebear.train.sft_rows import Row
 
-    from forebear.train.sft import Row
-
-# Accepted learning rates of full fine-tuning: training page, section sft.
-_LR_RANGE = (1e-5, 5e-5)
-
-
-class TeacherParams(BaseModel):
-    """Who answers, and whether its terms let a student learn from the answers."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    kind: Literal["checkpoint"]
-    name: str = Field(min_length=1)
-    terms: str = Field(min_length=1)
-    training_on_output: Literal["permitted", "forbidden"]
-
-
-class StudentParams(BaseModel):
-    """How the student is fine-tuned on the kept answers."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    lr: float = Field(gt=0)
-    epochs: int = Field(ge=1)
-    batch_rows: int = Field(ge=1)
-    max_rows: int = Field(ge=1)
-    per_prompt: int = Field(default=1, ge=1)
-    warmup_ratio: float = Field(default=0.1, ge=0, le=0.1)
-
-
-class DistillParams(StageParams):
-    """Section ``distill`` of the params."""
-
-    teacher: TeacherParams
-    verifier: str = "exact_match"
-    forms: tuple[str, ...] = Field(strict=False, min_length=1)
-    max_prompts: int = Field(ge=1)
-    held_out_rows: int = Field(default=16, ge=1)
-    samples_per_prompt: int = Field(ge=1)
-    temperature: float = Field(ge=0)
-    max_new_tokens: int = Field(ge=1)
-    batch_rows: int = Field(ge=1)
-    min_kept: int = Field(default=1, ge=1)
-    student: StudentParams
+__all__ = ["DistillParams", "rows_of_forms", "train_distill"]
 
 
 def rows_of_forms(rows: Sequence[Row], forms: Sequence[str], *, where: str) -> list[Row]:
@@ -94,26 +54,43 @@ def rows_of_forms(rows: Sequence[Row], forms: Sequence[str], *, where: str) -> l
 def train_distill(
     params: DistillParams,
     *,
-    teacher: Path,
+    teacher: Path | None,
     rows: Path,
     out: Path,
     trajectories: Path,
+    used: Path,
     metrics: Path,
     curves: Path,
+    student: Path | None = None,
+    dataset: Path | None = None,
+    responses: Path | None = None,
 ) -> None:
-    """Samples ``teacher`` on ``rows``, keeps verified answers, trains the student from it.
+    """Has ``rows`` answered, keeps verified answers, trains the student on them.
 
+    Args:
+        params: section ``distill``.
+        teacher: checkpoint that answers, for a teacher of that kind.
+        rows: prompts and right answers.
+        out: the student.
+        trajectories: folder of kept and rejected answers.
+        used: the rows trained on, in training order, and those held out.
+        metrics: figures.
+        curves: one line per training step.
+        student: checkpoint that the student starts from; the teacher's when left out.
+        dataset: finished answers, for a teacher of kind ``trajectories``.
+        responses: folder where an endpoint's finished responses are kept for later runs too; in
+            scratch when left out.
     Raises:
         ConfigError: a parameter is refused, or no row has one of the forms.
-        RecordError: fewer than ``min_kept`` answers were verified.
+        RecordError: fewer than ``min_kept`` answers were verified, or the budget is spent.
     """
-    from forebear.hashing.digest import hash_tree
     from forebear.train.checkpoint import load_model, load_tokenizer, save_checkpoint
     from forebear.train.metrics import write_curves, write_json
     from forebear.train.runtime import configure_torch
-    from forebear.train.sft import read_rows, split_rows
+    from forebear.train.sft_rows import read_rows, split_rows, write_row_list
 
-    _require_params(params)
+    params.require()
+    start = _start(params, teacher=teacher, student=student)
     seed = stage_seed(params.seed, "distill")
     configure_torch(seed)
     scratch = scratch_dir("distill")
@@ -128,78 +105,90 @@ def train_distill(
             "no rows are left to ask after the held-out ones",
             where="params.yaml: distill.held_out_rows",
         )
-    model, tokenizer = load_model(teacher), load_tokenizer(teacher)
-    sampling = Sampling(
-        samples_per_prompt=params.samples_per_prompt,
-        temperature=params.temperature,
-        max_new_tokens=params.max_new_tokens,
-        batch_rows=params.batch_rows,
-        seed=seed,
-    )
-    digest = hash_tree(teacher).digest
-    samples = sample_answers(
-        model,
-        tokenizer,
-        [row["prompt"] for row in asked],
-        sampling,
-        teacher_digest=digest,
-        journal=scratch / "answers.jsonl",
-        label="distill",
-    )
-    judged = _judge_all(params, asked, samples, sampling, digest)
+    verifiers = _verifiers(params, asked)  # before anything is paid for
+    model, tokenizer = load_model(start), load_tokenizer(start)
+    answered = gather(
+        params, asked,
+        model=model, tokenizer=tokenizer, start=start, teacher=teacher,
+        dataset=dataset, responses=responses or scratch, scratch=scratch, seed=seed,
+    )  # fmt: skip
+    judged = _judge_all(params, answered, verifiers)
     kept = student_rows(judged, per_prompt=params.student.per_prompt)
     _require_kept(params, kept, judged)
     configure_torch(seed)
-    report, steps = _train_student(
-        params,
-        model=model,
-        tokenizer=tokenizer,
-        kept=kept[: params.student.max_rows],
-        held_out=held_out,
-        scratch=scratch,
-    )
+    lesson = Lesson(kept[: params.student.max_rows], held_out, teacher, scratch)
+    taught = teach(params, model, tokenizer, lesson)
     write_trajectories(trajectories, judged)
+    write_row_list(used, trained=taught.used, held_out=held_out)
     save_checkpoint(model, tokenizer, out)
+    by_logits = params.student.method == "logits"
     summary = {
-        "method": "rejection-sampling self-distillation",
-        "teacher": {"kind": params.teacher.kind, "name": params.teacher.name, "tree": digest},
-        **report,
-        "sampling": _sampling_figures(samples, report["n_params"]),
+        "method": "on-policy logit distillation" if by_logits else answered.method,
+        "teacher": answered.teacher,
+        **taught.report,
+        "sampling": answered.figures,
         "yield": yields(judged, samples_per_prompt=params.samples_per_prompt),
     }
     write_json(metrics, summary)
-    write_curves(curves, steps, ("step", "loss", "learning_rate", "grad_norm"))
+    write_curves(curves, taught.steps, ("step", "loss", "learning_rate", "grad_norm"))
 
 
-def _require_params(params: DistillParams) -> None:
-    load_verifier(params.verifier, where="params.yaml: distill.verifier")
-    params.require_range("distill.student.lr", params.student.lr, *_LR_RANGE)
-    forbidden = params.teacher.training_on_output == "forbidden"
-    if forbidden and not params.allows("distill.teacher.terms"):
+def _start(params: DistillParams, *, teacher: Path | None, student: Path | None) -> Path:
+    """The checkpoint that the student starts from; refused when it cannot learn as asked.
+
+    Raises:
+        ConfigError: none is given, or ``logits`` of a teacher that is the student itself or has
+            another vocabulary.
+    """
+    start = student or teacher
+    if start is None:
         raise ConfigError(
-            f"the terms of {params.teacher.name} forbid training on its output",
-            where="params.yaml: distill.teacher",
-            fix="choose another teacher, or add an allowance for distill.teacher.terms",
+            "no checkpoint is given for the student to start from",
+            where="distill",
+            fix="add --student to the stage's command",
         )
+    if params.student.method == "logits" and teacher is not None:
+        if teacher == start:
+            raise ConfigError(
+                "the student starts from its teacher, whose distributions it already has",
+                where="params.yaml: distill.student.method",
+                fix="add --student CHECKPOINT to the stage's command, or choose method sft",
+            )
+        require_shared_vocabulary(start, teacher)
+    return start
+
+
+def _verifiers(params: DistillParams, asked: Sequence[Row]) -> dict[str, Verifier]:
+    """The verifiers that the rows need, by name, each ready to judge."""
+    names = {_verifier_of(params, row) for row in asked}
+    where = "params.yaml: distill.verifier"
+    settings = params.verifier_settings
+    return {name: load_verifier(name, where=where, settings=settings) for name in sorted(names)}
+
+
+def _verifier_of(params: DistillParams, row: Row) -> str:
+    if params.verifier != BY_ROW:
+        return params.verifier
+    if not row.get("verifier"):
+        raise FormatError("names no verifier", where=f"row {row['id']}", fix="add `verifier`")
+    return row["verifier"]
 
 
 def _judge_all(
-    params: DistillParams,
-    asked: Sequence[Row],
-    samples: Samples,
-    sampling: Sampling,
-    digest: str,
+    params: DistillParams, answered: Gathered, verifiers: dict[str, Verifier]
 ) -> list[Trajectory]:
-    provenance = {
-        "teacher": {"kind": params.teacher.kind, "name": params.teacher.name, "tree": digest},
-        "terms": params.teacher.terms,
-        "sampling": asdict(sampling),
-    }
-    verify = load_verifier(params.verifier, where="params.yaml: distill.verifier")
     judged: list[Trajectory] = []
-    for row, answers in zip(asked, samples.answers, strict=True):
+    allowed = params.terms_allowance
+    provenance = {**answered.provenance, **({"terms_allowance": allowed} if allowed else {})}
+    for number, (row, answers) in enumerate(zip(answered.rows, answered.answers, strict=True)):
+        name = _verifier_of(params, row)
         judged += judge(
-            row, answers, verifier=params.verifier, verify=verify, provenance=provenance
+            row,
+            answers,
+            verifier=name,
+            verify=verifiers[name],
+            provenance=provenance,
+            extras=answered.extras[number] if answered.extras else (),
         )
     return judged
 
@@ -219,73 +208,3 @@ def _require_kept(
         "or train the teacher longer (sft.epochs, sft.max_rows); many unfinished answers ask for "
         "a larger distill.max_new_tokens",
     )
-
-
-def _train_student(
-    params: DistillParams,
-    *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    kept: Sequence[dict[str, str]],
-    held_out: Sequence[Row],
-    scratch: Path,
-) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Fine-tunes ``model`` in place; returns figures and one row per step."""
-    from forebear.train.checkpoint import count_parameters, probe_logits
-    from forebear.train.metrics import training_flop
-    from forebear.train.sft import answer_loss, encode_rows, fine_tune
-
-    probe = encode_rows(held_out, tokenizer)
-    before, logits_first = answer_loss(model, probe), probe_logits(model)
-    steps, counts = fine_tune(
-        model,
-        tokenizer,
-        encode_rows(kept, tokenizer),
-        label="distill",
-        scratch=scratch,
-        seed=stage_seed(params.seed, "distill"),
-        epochs=params.student.epochs,
-        batch_rows=params.student.batch_rows,
-        lr=params.student.lr,
-        warmup_ratio=params.student.warmup_ratio,
-    )
-    logits_last = probe_logits(model)
-    if logits_last == logits_first:
-        raise RecordError(
-            f"{len(steps)} training step(s) on {len(kept)} kept answers changed no weight: "
-            "the first step of a warm-up has a learning rate of zero",
-            where="distill",
-            fix="raise distill.max_prompts or distill.samples_per_prompt, lower "
-            "distill.student.batch_rows, or raise distill.student.epochs",
-        )
-    n_parameters = count_parameters(model)
-    report = {
-        "n_params": n_parameters,
-        "rows": len(kept),
-        "held_out_rows": len(held_out),
-        "epochs": params.student.epochs,
-        "steps": len(steps),
-        **counts,
-        "flop": training_flop(n_parameters, counts["tokens_padded"]),
-        "flop_method": "6·N·D, dense, padding included",
-        "loss_first": steps[0]["loss"],
-        "loss_last": steps[-1]["loss"],
-        "answer_loss_before": before,
-        "answer_loss_after": answer_loss(model, probe),
-        "logits_first_sha256": logits_first,
-        "logits_last_sha256": logits_last,
-    }
-    return report, steps
-
-
-def _sampling_figures(samples: Samples, n_parameters: int) -> dict[str, Any]:
-    from forebear.train.metrics import forward_flop
-
-    n_tokens = samples.prompt_tokens + samples.answer_tokens
-    return {
-        "prompts": len(samples.answers),
-        "prompt_tokens": samples.prompt_tokens,
-        "answer_tokens": samples.answer_tokens,
-        "flop": forward_flop(n_parameters, n_tokens),
-        "flop_method": "2·N·D, dense, each prompt read once",
-    }

@@ -1,4 +1,4 @@
-"""Teachers: who answers the prompts. So far one kind, a checkpoint of our own.
+"""A checkpoint as teacher: draws its answers, durably.
 
 Sampling the pipeline's own SFT checkpoint and learning the verified answers is rejection-sampling
 self-distillation, and is called so. Answers are drawn chunk by chunk, each chunk from a seed of its
@@ -119,7 +119,7 @@ def sample_answers(
         EnvironmentFailure: the journal cannot be written.
     """
     stop_id = end_of_answer_id(tokenizer, where=label)
-    encoded = [_encode_prompt(tokenizer, prompt) for prompt in prompts]
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     request = json.dumps([teacher_digest, stop_id, encoded, asdict(sampling)], sort_keys=True)
     kept = Journal(journal, hashlib.sha256(request.encode()).hexdigest())
     resumed = len(kept)
@@ -143,7 +143,8 @@ def sample_answers(
     )
 
 
-def _encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Token ids of ``prompt`` through the pinned chat template, up to where the answer begins."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
     )

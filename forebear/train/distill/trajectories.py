@@ -30,6 +30,7 @@ def judge(
     verifier: str,
     verify: Verifier,
     provenance: Mapping[str, Any],
+    extras: Sequence[Mapping[str, Any]] = (),
 ) -> list[Trajectory]:
     """One trajectory per answer to ``row``, in the order drawn.
 
@@ -39,8 +40,10 @@ def judge(
         verifier: name of ``verify``, recorded.
         verify: judges a finished answer; an unfinished one is rejected before it.
         provenance: ``teacher``, ``sampling`` and ``terms``, the same in every row.
+        extras: further keys of each answer; none when empty.
     """
-    rows = []
+    rows: list[Trajectory] = []
+    told = {"difficulty": row["difficulty"]} if row.get("difficulty") else {}
     for number, answer in enumerate(answers):
         verdict = (
             verify(answer.text, row)
@@ -61,6 +64,9 @@ def judge(
                 "verifier": verifier,
                 "verdict": "kept" if verdict.verified else "rejected",
                 "reason": verdict.reason,
+                **told,
+                **(extras[number] if extras else {}),
+                **verdict.detail,
             }
         )
     return rows
@@ -93,17 +99,22 @@ def yields(trajectories: Sequence[Trajectory], *, samples_per_prompt: int) -> di
     Returns:
         ``answers``, ``kept``, ``rate``; ``by_verifier`` and ``by_title_words`` with the same
         three; ``prompts_by_kept``, how many prompts have 0, 1, … kept answers; ``rejected_by``,
-        how many answers were rejected for each reason.
+        how many answers were rejected for each reason. ``by_difficulty`` when rows name theirs.
     """
     per_prompt = Counter({row["id"]: 0 for row in trajectories})
     per_prompt.update(row["id"] for row in trajectories if row["verdict"] == "kept")
     prompts = Counter(per_prompt.values())
     reasons = Counter(row["reason"] for row in trajectories if row["verdict"] == "rejected")
+    graded = [row for row in trajectories if "difficulty" in row]
+    by_difficulty = {"by_difficulty": _grouped(graded, lambda row: str(row["difficulty"]))}
     return {
         **_share(trajectories),
+        **(by_difficulty if graded else {}),
         "by_verifier": _grouped(trajectories, lambda row: str(row["verifier"])),
         "by_title_words": _grouped(trajectories, _length_bucket),
-        "prompts_by_kept": {str(n): prompts[n] for n in range(samples_per_prompt + 1)},
+        "prompts_by_kept": {
+            str(n): prompts[n] for n in range(max(samples_per_prompt, *prompts, 0) + 1)
+        },
         "prompts_with_kept": len(per_prompt) - prompts[0],
         "rejected_by": dict(sorted(reasons.items())),
     }

@@ -1,20 +1,26 @@
 """Verifiers: each judges one answer of a teacher against what is known to be right.
 
-A verifier is a pure function from the answer and its row to a :class:`Verdict`; :data:`VERIFIERS`
-holds them by the name that params and trajectories use. An answer that a verifier cannot read is
-refuted with the reason, never skipped.
+A verifier is a function from the answer and its row to a :class:`Verdict`, found by the name that
+params and trajectories use: ``exact_match`` (classification codes), ``mathematics`` (equal values,
+however written) and ``code`` (the row's ``tests`` pass, in a sandbox). An answer that a verifier
+cannot read is refuted with the reason, never skipped.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from forebear.errors import ConfigError
+from forebear.errors import ConfigError, FormatError
+from forebear.train.distill.mathematics import MathComparer
+from forebear.train.distill.sandbox import SandboxParams, raise_fences, run_tests
 
 _CODE = re.compile(r"[A-Z][0-9][0-9A-Z](\.[0-9A-Z]{1,4})?")
 _CATEGORY_LENGTH = 3
+_FENCED = re.compile(r"^```[ \t]*(?:python|py)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BY_ROW = "by_row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,25 @@ class Verdict:
     Attributes:
         verified: the answer is right.
         reason: a fixed word or two, fit for counting.
+        detail: what else the trajectory shall say, by key.
     """
 
     verified: bool
     reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierSettings:
+    """What verifiers that run something need to know.
+
+    Attributes:
+        sandbox: limits of the code verifier.
+        weak_fences: code may be run without the least fences (an allowance is declared).
+    """
+
+    sandbox: SandboxParams = field(default_factory=SandboxParams)
+    weak_fences: bool = False
 
 
 Verifier = Callable[[str, Mapping[str, str]], Verdict]
@@ -58,23 +79,69 @@ def _canonical_code(text: str) -> str:
     return code
 
 
-VERIFIERS: Mapping[str, Verifier] = {"exact_match": exact_match}
+def code_of(answer: str) -> str:
+    """The program in an answer: its last fenced block, or the whole of it when there is none."""
+    blocks = _FENCED.findall(answer)
+    return str(blocks[-1]) if blocks else answer
 
 
-def load_verifier(name: str, *, where: str) -> Verifier:
-    """The verifier registered under ``name``.
+def _code(settings: VerifierSettings) -> Verifier:
+    """Probes the sandbox once, then judges programs in it."""
+    fences = raise_fences(settings.sandbox, weak_allowed=settings.weak_fences)
 
-    Args:
-        name: as written in the params.
-        where: the params key, for the message.
+    def verify(answer: str, row: Mapping[str, str]) -> Verdict:
+        tests = row.get("tests", "")
+        if not tests.strip():
+            raise FormatError("has no tests to run", where=f"row {row.get('id', '')}")
+        reason = run_tests(code_of(answer), tests, settings.sandbox, fences)
+        sandbox = {"sandbox": fences.to_json()}
+        return Verdict(not reason, reason or "tests passed", sandbox)
+
+    return verify
+
+
+def _mathematics(settings: VerifierSettings) -> Verifier:
+    comparer = MathComparer(timeout_s=settings.sandbox.wall_s)
+
+    def verify(answer: str, row: Mapping[str, str]) -> Verdict:
+        reason = comparer.reason(row["answer"], answer)
+        return Verdict(not reason, reason or "equal")
+
+    return verify
+
+
+VERIFIERS: Mapping[str, Callable[[VerifierSettings], Verifier]] = {
+    "code": _code,
+    "exact_match": lambda _settings: exact_match,
+    "mathematics": _mathematics,
+}
+
+
+def require_verifier(name: str, *, where: str) -> None:
+    """Refuses a name that no verifier has.
+
     Raises:
-        ConfigError: there is none of that name; the known ones are listed.
+        ConfigError: the known ones are listed.
     """
-    try:
-        return VERIFIERS[name]
-    except KeyError:
+    if name not in VERIFIERS:
         raise ConfigError(
             f"there is no verifier {name!r}",
             where=where,
             fix=f"choose one of: {', '.join(sorted(VERIFIERS))}",
-        ) from None
+        )
+
+
+def load_verifier(name: str, *, where: str, settings: VerifierSettings | None = None) -> Verifier:
+    """The verifier registered under ``name``, ready to judge.
+
+    Args:
+        name: as written in the params.
+        where: the params key, for the message.
+        settings: limits; the defaults when left out.
+    Raises:
+        ConfigError: there is none of that name; the known ones are listed.
+        EnvironmentFailure: the machine grants no sandbox for code.
+        MissingExtra: a library is not installed.
+    """
+    require_verifier(name, where=where)
+    return VERIFIERS[name](settings or VerifierSettings())

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forebear.errors import ConfigError
 from forebear.formats import strictjson
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 # Type codes of ``array`` for the two token types.
 _CODES = {"uint16": "H", "uint32": "I"}
@@ -29,6 +32,7 @@ class Encoded:
         name: document id in the corpus.
         size_bytes: of its text in UTF-8.
         n_words: parts of its text between white space.
+        encoding: the same ids with their places in ``text``.
     """
 
     name: str
@@ -36,6 +40,16 @@ class Encoded:
     ids: Sequence[int]
     size_bytes: int
     n_words: int
+    text: str
+    encoding: Encoding
+
+    def bytes_before(self, n_tokens: int) -> int:
+        """Bytes of text under the first ``n_tokens`` tokens; a character begun counts whole."""
+        if n_tokens <= 0:
+            return 0
+        if n_tokens >= len(self.ids):
+            return self.size_bytes
+        return len(self.text[: self.encoding.offsets[n_tokens - 1][1]].encode())
 
 
 def smallest_dtype(vocabulary: int) -> str:
@@ -53,6 +67,9 @@ class Packer:
         index: open binary file, shared by the splits.
         tokens: tokens written per role, end tokens included.
         documents: documents begun per role.
+        size_bytes: bytes of text packed.
+        label_bytes: those of them under tokens that training predicts: neither the first of a
+            document nor the first of a sequence. Counted for held-out splits only.
     """
 
     split: str
@@ -61,9 +78,12 @@ class Packer:
     length: int
     dtype: str
     eos_id: int
+    held_out: bool = False
     tokens: dict[str, int] = field(default_factory=dict)
     documents: dict[str, int] = field(default_factory=dict)
     n_sequences: int = 0
+    size_bytes: int = 0
+    label_bytes: int = 0
     _ids: list[int] = field(default_factory=list)
     _pieces: list[dict[str, Any]] = field(default_factory=list)
 
@@ -75,6 +95,7 @@ class Packer:
         ids = [*document.ids[: limit - 1], self.eos_id]
         self.documents[document.role] = self.documents.get(document.role, 0) + 1
         self.tokens[document.role] = self.tokens.get(document.role, 0) + len(ids)
+        self.size_bytes += document.bytes_before(len(ids) - 1)
         offset = 0
         while offset < len(ids):
             part = ids[offset : offset + self.length - len(self._ids)]
@@ -87,6 +108,10 @@ class Packer:
                 }
             )
             self._ids += part
+            if self.held_out:
+                end = min(offset + len(part), len(ids) - 1)
+                known = document.bytes_before(min(offset + 1, end))
+                self.label_bytes += document.bytes_before(end) - known
             offset += len(part)
             if len(self._ids) == self.length:
                 self._flush()

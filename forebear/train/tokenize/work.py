@@ -8,131 +8,25 @@ Source: training page, section tokenize.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from forebear.errors import EnvironmentFailure, FormatError
 from forebear.formats import strictjson
+from forebear.train.checkpoint import flush_tree
 from forebear.train.metrics import write_json
+from forebear.train.tokenize.corpus import ROLES, Encoder, Fertility, documents, load_encoder
+from forebear.train.tokenize.extend import Extension, extend_vocabulary, require_loadable
+from forebear.train.tokenize.extension import copy_tokenizer, write_rows
 from forebear.train.tokenize.pack import Encoded, Packer, fill, mapped_path, smallest_dtype
 from forebear.train.tokenize.params import REPLAY_RANGE, TokenizeParams
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-ROLES = ("domain", "replay")
 SPLITS = ("train", "validation_domain", "validation_replay")
-
-_BATCH = 64
-
-
-@dataclass
-class Fertility:
-    """Running totals over the documents of one role that were encoded."""
-
-    documents: int = 0
-    tokens: int = 0
-    words: int = 0
-    size_bytes: int = 0
-
-    def add(self, document: Encoded) -> None:
-        """Counts one document, its end token not included."""
-        self.documents += 1
-        self.tokens += len(document.ids)
-        self.words += document.n_words
-        self.size_bytes += document.size_bytes
-
-    def to_json(self) -> dict[str, float]:
-        """Tokens per word (white space) and per byte (UTF-8), and what they were measured on."""
-        return {
-            "documents": self.documents,
-            "tokens": self.tokens,
-            "tokens_per_word": self.tokens / max(1, self.words),
-            "tokens_per_byte": self.tokens / max(1, self.size_bytes),
-        }
-
-
-def load_encoder(checkpoint: Path) -> tuple[Tokenizer, int, str]:
-    """The checkpoint's tokenizer, the id of its end token, and the SHA-256 of its file.
-
-    Special tokens that stand in a document's text are encoded as plain text, so that no document
-    can end itself.
-
-    Raises:
-        EnvironmentFailure: there is no ``tokenizer.json``.
-        FormatError: it does not load, or names no end token.
-    """
-    from tokenizers import Tokenizer
-
-    file = checkpoint / "tokenizer.json"
-    try:
-        data = file.read_bytes()
-        config = json.loads((checkpoint / "tokenizer_config.json").read_bytes())
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot read the tokenizer: {error.strerror}", where=str(file), fix="run base first"
-        ) from error
-    except ValueError as error:
-        raise FormatError(f"is no JSON: {error}", where="tokenizer_config.json") from error
-    try:
-        tokenizer = Tokenizer.from_str(data.decode())
-    except Exception as error:  # the library raises bare Exception for every fault
-        raise FormatError(f"cannot load the tokenizer: {error}", where=str(file)) from error
-    end = config.get("eos_token")
-    name = end.get("content") if isinstance(end, dict) else end
-    eos_id = tokenizer.token_to_id(name) if isinstance(name, str) else None
-    if eos_id is None:
-        raise FormatError("the tokenizer names no end token (eos_token)", where=str(file))
-    tokenizer.encode_special_tokens = True
-    return tokenizer, eos_id, hashlib.sha256(data).hexdigest()
-
-
-def documents(
-    file: Path, role: str, tokenizer: Tokenizer, fertility: Fertility
-) -> Iterator[Encoded]:
-    """The documents of one corpus file as token ids, in file order, a batch at a time.
-
-    Raises:
-        EnvironmentFailure: the file cannot be read.
-        FormatError: a row has no ``id`` and ``text``.
-    """
-    for batch in _batches(file):
-        encodings = tokenizer.encode_batch([text for _, text in batch], add_special_tokens=False)
-        for (name, text), encoding in zip(batch, encodings, strict=True):
-            document = Encoded(name, role, encoding.ids, len(text.encode()), len(text.split()))
-            fertility.add(document)
-            yield document
-
-
-def _batches(file: Path) -> Iterator[list[tuple[str, str]]]:
-    try:
-        handle = file.open("rb")
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot read the corpus: {error.strerror}", where=str(file), fix="run curate first"
-        ) from error
-    with handle:
-        number = 0
-        while lines := list(islice(handle, _BATCH)):
-            batch = []
-            for line in lines:
-                number += 1
-                row = strictjson.parse(line, where=f"{file}:{number}")
-                name, text = (row.get("id"), row.get("text")) if isinstance(row, dict) else (0, 0)
-                if not isinstance(name, str) or not isinstance(text, str):
-                    raise FormatError("needs id and text", where=f"{file}:{number}")
-                batch.append((name, text))
-            yield batch
 
 
 def budgets(params: TokenizeParams) -> dict[str, int]:
@@ -144,56 +38,114 @@ def budgets(params: TokenizeParams) -> dict[str, int]:
 
 
 def build_shards(
-    params: TokenizeParams, *, base: Path, corpus: Path, shards: Path, metrics: Path
+    params: TokenizeParams,
+    *,
+    base: Path,
+    corpus: Path,
+    shards: Path,
+    metrics: Path,
+    tokenizer: Path | None = None,
 ) -> None:
-    """Encodes, mixes and packs the corpus, and writes shards and figures.
+    """Encodes, mixes and packs the corpus, and writes shards, tokenizer and figures.
+
+    Args:
+        params: section of the stage.
+        base: checkpoint whose tokenizer is used, and extended where the params say so.
+        corpus: folder with ``domain.jsonl`` and ``replay.jsonl``.
+        shards: folder of the packed sequences.
+        metrics: figures.
+        tokenizer: folder of the tokenizer that the shards are made with; ``tokenizer`` beside
+            the shards when left out.
 
     Raises:
-        ConfigError: the share is outside its range, or a role has too few tokens.
+        ConfigError: the share is outside its range, a role has too few tokens, or the tokenizer
+            cannot be extended.
         EnvironmentFailure: corpus or tokenizer is missing.
         FormatError: a row or the tokenizer is malformed.
+        RecordError: the extended tokenizer does not keep what it must.
     """
     params.require_range("tokenize.replay_share", params.replay_share, *REPLAY_RANGE)
     started = time.monotonic()
-    tokenizer, eos_id, digest = load_encoder(base)
-    vocabulary = tokenizer.get_vocab_size(with_added_tokens=True)
+    tokenizer = tokenizer or shards.with_name("tokenizer")
+    extension = _extension(params, base, corpus)
+    encoder = extension.encoder
     fertility = {role: Fertility() for role in ROLES}
     streams = {
-        role: documents(corpus / f"{role}.jsonl", role, tokenizer, fertility[role])
+        role: documents(corpus / f"{role}.jsonl", role, encoder.tokenizer, fertility[role])
         for role in ROLES
     }
-    partial = shards.with_name(shards.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    meta: dict[str, Any] = {
-        "dtype": smallest_dtype(vocabulary),
-        "length_tokens": params.length_tokens,
-        "vocab_size": vocabulary,
-        "eos_id": eos_id,
-        "tokenizer_sha256": digest,
-    }
-    try:
-        packers = _pack(params, partial, streams, meta)
-        meta["n_sequences"] = {split: packers[split].n_sequences for split in SPLITS}
-        (partial / "meta.json").write_bytes(strictjson.dumps(meta))
-        shutil.rmtree(shards, ignore_errors=True)
-        partial.rename(shards)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    write_json(metrics, _figures(params, packers, fertility))
+    with _whole(shards) as packed, _whole(tokenizer) as files:
+        _write_tokenizer(extension, base, files)
+        packers = _pack(params, packed, streams, encoder)
+        (packed / "meta.json").write_bytes(strictjson.dumps(_meta(params, encoder, packers)))
+    figures = _figures(params, packers, fertility)
+    write_json(metrics, {**figures, "extension": extension.figures})
     n_tokens = sum(one.tokens for one in fertility.values())
     rate = n_tokens / max(1e-9, time.monotonic() - started)
     sys.stderr.write(f"tokenize: {n_tokens} tokens encoded, {rate:.0f} tokens/s\n")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside its final name, flushed and renamed when all has gone well."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        flush_tree(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _extension(params: TokenizeParams, base: Path, corpus: Path) -> Extension:
+    encoder = load_encoder(base)
+    if not params.extend:
+        return Extension(encoder, (), {"asked": False, "extended": False, "new_tokens": 0})
+    return extend_vocabulary(params, encoder, corpus, _held_tokens(params))
+
+
+def _write_tokenizer(extension: Extension, base: Path, folder: Path) -> None:
+    if not extension.tokens:
+        copy_tokenizer(base, folder)
+        return
+    copy_tokenizer(base, folder, extended=extension.encoder.data)
+    require_loadable(folder, extension)
+    parts = [(token.number, token.spelling, token.parts) for token in extension.tokens]
+    write_rows(base, folder, parts)
+
+
+def _held_tokens(params: TokenizeParams) -> int:
+    return math.ceil(params.validation_tokens / params.length_tokens) * params.length_tokens
+
+
+def _meta(params: TokenizeParams, encoder: Encoder, packers: dict[str, Packer]) -> dict[str, Any]:
+    held = {split.removeprefix("validation_"): packers[split] for split in SPLITS[1:]}
+    return {
+        "dtype": smallest_dtype(encoder.n_ids),
+        "length_tokens": params.length_tokens,
+        "vocab_size": encoder.n_ids,
+        "eos_id": encoder.eos_id,
+        "tokenizer_sha256": encoder.sha256,
+        "n_sequences": {split: packers[split].n_sequences for split in SPLITS},
+        "train_bytes": packers["train"].size_bytes,
+        # with these, losses of two vocabularies compare: nats over labels to bits per byte
+        "validation_bytes": {role: packer.size_bytes for role, packer in held.items()},
+        "validation_label_bytes": {role: packer.label_bytes for role, packer in held.items()},
+    }
 
 
 def _pack(
     params: TokenizeParams,
     folder: Path,
     streams: dict[str, Iterator[Encoded]],
-    meta: dict[str, Any],
+    encoder: Encoder,
 ) -> dict[str, Packer]:
     """Fills the three splits, validation first, so that no document is in two of them."""
-    held = math.ceil(params.validation_tokens / params.length_tokens) * params.length_tokens
+    held = _held_tokens(params)
+    dtype = smallest_dtype(encoder.n_ids)
     wanted = {
         "validation_domain": {"domain": held},
         "validation_replay": {"replay": held},
@@ -205,7 +157,7 @@ def _pack(
         for split, budget in wanted.items():
             shard = stack.enter_context(mapped_path(folder, split).open("wb"))
             packer = Packer(
-                split, shard, index, params.length_tokens, meta["dtype"], meta["eos_id"]
+                split, shard, index, params.length_tokens, dtype, encoder.eos_id, split != "train"
             )
             fill(packer, streams, budget)
             packer.close()

@@ -106,11 +106,11 @@ def _merge(evidence: Evidence, stage: Stage) -> list[Finding] | None:
         "root": str(evidence.root),
         "inputs": [],
     }
-    if worker.ask("recompute", {**request, "probe": True}, needed_for="recomputing").get(
-        "unsupported"
-    ):
+    probed = worker.ask("recompute", {**request, "probe": True}, needed_for="recomputing")
+    if probed.get("unsupported"):
         return None
-    inputs = _inputs(evidence, stage, signed)
+    inputs = [str(path) for path in probed["reads"]]
+    _require_inputs(evidence, signed, inputs)
     with tempfile.TemporaryDirectory(prefix="forebear-recompute-") as work:
         answer = worker.ask(
             "recompute",
@@ -125,22 +125,20 @@ def _merge(evidence: Evidence, stage: Stage) -> list[Finding] | None:
         return [_first_difference(evidence, signed, out, folder, answer["versions"])]
 
 
-def _inputs(evidence: Evidence, stage: Stage, signed: SignedLink) -> list[str]:
-    """Checkpoints that the stage read, which lie here as it read them.
+def _require_inputs(evidence: Evidence, signed: SignedLink, paths: Sequence[str]) -> None:
+    """Refuses to go on unless the folders that the stage read lie here as it read them.
 
     Raises:
         _Unknown: one does not, with its digest.
     """
-    found = _models_read(evidence, stage)
     missing = []
-    for path in found:
+    for path in paths:
         try:
             _require_here(evidence, path, signed.link.materials.get(f"{TREE}{path}"))
         except _Unknown as error:
             missing.append(str(error))
     if missing:
         raise _Unknown("; ".join(missing))
-    return found
 
 
 def _require_here(evidence: Evidence, path: str, digest: str | None) -> None:
@@ -205,14 +203,14 @@ def _hold_to_parents(evidence: Evidence, said: _Said) -> None:
 def _hold(evidence: Evidence, stage: Stage, out: str, parents: Sequence[str], said: _Said) -> None:
     try:
         signed = _link(evidence, stage)
-        if len(parents) > 1:
+        if len(parents) > 1 or _reads_adapter(signed):
             merged = _merge(evidence, stage)
             if merged is not None:
                 said.findings += merged
                 said.held += [f"{out} is the merge of {_listed(parents)}"] if not merged else []
                 return
         _require_here(evidence, out, signed.link.products.get(f"{TREE}{out}"))
-        _inputs(evidence, stage, signed)
+        _require_inputs(evidence, signed, parents)
         adapter = _adapter(evidence, stage, signed)
         answer = worker.ask(
             "compare",
@@ -244,6 +242,10 @@ def _hold(evidence: Evidence, stage: Stage, out: str, parents: Sequence[str], sa
             held += f" by exactly {adapter}"
     said.findings += findings
     said.held += [] if findings else [held]
+
+
+def _reads_adapter(signed: SignedLink) -> bool:
+    return any(name.endswith("/adapter_config.json") for name in signed.link.materials)
 
 
 def _adapter(evidence: Evidence, stage: Stage, signed: SignedLink) -> str | None:

@@ -12,7 +12,6 @@ from forebear.errors import ConfigError, EnvironmentFailure, FormatError
 from forebear.formats import strictjson
 from forebear.train.base import (
     BaseParams,
-    HubSource,
     PackageSource,
     build_base,
     card_evidence,
@@ -21,7 +20,6 @@ from forebear.train.base import (
     tuned_names,
 )
 from forebear.train.base_sources import (
-    _require_commit,
     load_gguf,
     package_file,
     require_stated,
@@ -134,11 +132,22 @@ def test_a_card_that_names_a_base_model_is_evidence(tmp_path: Path) -> None:
     assert not card_evidence(card)
 
 
-def test_a_branch_is_refused_with_the_commit_to_paste() -> None:
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper(), ""])
+def test_a_branch_or_tag_is_refused_and_says_how_to_pin_it(revision: str) -> None:
     with pytest.raises(ConfigError) as error:
-        _require_commit(HubSource(repo="org/model", revision="main"), COMMIT)
-    assert COMMIT in error.value.fix
-    _require_commit(HubSource(repo="org/model", revision=COMMIT), COMMIT)
+        params({"hub": {"repo": "org/model", "revision": revision}})
+    assert f"forebear base pin org/model {revision}" in error.value.what
+    params({"hub": {"repo": "org/model", "revision": COMMIT}})
+
+
+def test_the_facts_table_knows_a_tuned_model_whose_name_does_not_tell() -> None:
+    phi = {"hub": {"repo": "microsoft/phi-4", "revision": COMMIT}}
+    found = tuned_names(params(phi, repo="microsoft/phi-4"))
+    assert found == ["the facts table lists 'microsoft/phi-4' as instruction-tuned"]
+    with pytest.raises(ConfigError):
+        require_base_only(params(phi, repo="microsoft/phi-4"), found)
+    qwen = {"hub": {"repo": "Qwen/Qwen3-4B-Base", "revision": COMMIT}}
+    assert tuned_names(params(qwen, repo="Qwen/Qwen3-4B-Base")) == []
 
 
 def test_a_fetched_file_that_differs_from_the_stated_digest_is_refused(tmp_path: Path) -> None:

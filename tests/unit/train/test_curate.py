@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,11 @@ from forebear.errors import ConfigError, EnvironmentFailure, FormatError, Record
 from forebear.formats import strictjson
 from forebear.train.curate import golden as golden_set
 from forebear.train.curate.decontaminate import GoldenIndex, require_no_leak
-from forebear.train.curate.filters import quality_fault
 from forebear.train.curate.icd10cm import letters
 from forebear.train.curate.params import CurateParams, QualityParams, SourceParams
+from forebear.train.curate.quality import quality_fault
 from forebear.train.curate.render import QUESTIONS
-from forebear.train.curate.sources import check_source, read_jsonl, sections
+from forebear.train.curate.sources import Reject, check_source, read_source, sections
 from forebear.train.curate.work import build_corpus
 from forebear.train.stage import validate_section
 
@@ -49,6 +53,9 @@ PYDOC = {
     "role": "replay",
     **COMMON,
 }
+
+
+QUESTION = "Which of these statements on the heat capacity of a perfect gas is the right one?"
 
 
 def own(path: Path | str, role: str = "domain", **more: object) -> dict[str, object]:
@@ -91,17 +98,36 @@ def build(folder: Path, section: CurateParams) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curate")
     given = folder / "given.jsonl"
-    texts = ["A clinical note on coding.", "A clinical note on coding.", "word", "Café: K00"]
-    given.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    build(folder, params([ICD, PYDOC, own(given)]))
+    texts = [
+        "A clinical note on coding.",
+        "A clinical note on coding.",
+        "word",
+        "Cafe\u0301: K00",
+        f"As they ask: {QUESTION} One that is right.",
+    ]
+    url = "https://a.example/notes"
+    rows = [*({"text": text} for text in texts), {"text": "A note from the web.", "url": url}]
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair = {"prompt": "Which is short?", "chosen": "This.", "rejected": "That, if you ask me."}
+    (folder / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    asked = {"question": QUESTION, "options": ["One that is right", "Another"]}
+    (folder / "asked.jsonl").write_text(json.dumps(asked) + "\n")
+    build(folder, params(sources_of(folder)))
     return folder
+
+
+def sources_of(folder: Path) -> list[dict[str, object]]:
+    asked = own(folder / "asked.jsonl", "eval", fields={"text": ["question", "options"]})
+    pairs = own(folder / "pairs.jsonl", "preference")
+    given = own(folder / "given.jsonl")
+    return [ICD, PYDOC, given, {**asked, "id": "asked"}, {**pairs, "id": "pairs"}]
 
 
 @pytest.fixture(scope="module")
 def training(built: Path) -> list[dict[str, Any]]:
     return [
         row
-        for name in ("domain", "replay", "instruction")
+        for name in ("domain", "replay", "instruction", "preference")
         for row in rows(built / "corpus" / f"{name}.jsonl")
     ]
 
@@ -157,21 +183,60 @@ def test_answer_positions_are_balanced(built: Path, name: str) -> None:
 
 
 def test_two_runs_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
-    build(tmp_path, params([ICD, PYDOC, own(built / "given.jsonl")]))
+    build(tmp_path, params(sources_of(built)))
     for name in (*OUTS, "metrics.json"):
-        first, second = (
-            {
-                p.relative_to(root): p.read_bytes()
-                for p in [root / name, *(root / name).rglob("*")]
-                if p.is_file()
-            }
-            for root in (built, tmp_path)
-        )
-        assert first == second
+        assert files(built / name) == files(tmp_path / name)
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import simple_icd_10_cm  # what takes longest is loaded once, before the runs are forked
+from forebear.train.curate import gather, writing
+from tests.unit.train.test_curate import build, params, sources_of
+
+folder = Path(sys.argv[1])
+codes = []
+for module, name, call in ((gather, "_line", 70), (writing, "corpus_row", 150), (writing, "", 0)):
+    child = os.fork()
+    if not child:
+        before = getattr(module, name, None)
+
+        def until_killed(*arguments):
+            global call
+            call -= 1
+            if not call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(*arguments)
+
+        setattr(module, name or "unused", until_killed)
+        build(folder / "again", params(sources_of(folder)))
+        os._exit(0)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
+
+
+def test_a_stage_killed_twice_ends_with_the_same_bytes(built: Path, repository: Path) -> None:
+    """SIGKILL while drafts are laid on disk, then while the outs are written, then a whole run."""
+    scratch = built / "scratch"
+    env = {**os.environ, "FOREBEAR_SCRATCH": str(scratch)}
+    words = [sys.executable, "-c", KILLED, str(built)]
+    done = subprocess.run(words, env=env, cwd=repository, capture_output=True, check=True)
+    assert json.loads(done.stdout) == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    for name in (*OUTS, "metrics.json"):
+        assert files(built / name) == files(built / "again" / name)
+    assert list(scratch.iterdir()) == []
+
+
+def files(place: Path) -> dict[Path, bytes]:
+    """Bytes of a file, or of all below a folder."""
+    found = [place, *place.rglob("*")]
+    return {file.relative_to(place): file.read_bytes() for file in found if file.is_file()}
 
 
 def test_questions_are_in_other_words_than_the_golden_one(training: list[dict[str, Any]]) -> None:
-    asked = [row for row in training if "prompt" in row]
+    asked = [row for row in training if "answer" in row]
     assert len(asked) == 60
     assert all(row["answer"] == row["code"] for row in asked)
     assert not any("Which ICD-10-CM code means" in row["prompt"] for row in asked)
@@ -189,6 +254,54 @@ def test_every_kept_row_has_a_leaf_under_the_written_root(
     assert sum(row.fate == "dropped:golden" for row in intake) == 12
 
 
+def test_a_declared_eval_set_is_read_held_against_the_others_and_used_for_nothing(
+    built: Path, training: list[dict[str, Any]]
+) -> None:
+    metrics = strictjson.parse((built / "metrics.json").read_bytes(), where="metrics")
+    assert metrics["decontaminated_against"] == {"asked": 1}
+    assert metrics["dropped"]["decontamination"]["asked_ngrams"] == 1
+    assert not any(QUESTION in row.get("text", "") for row in training)
+    read = f"{QUESTION}\nOne that is right\nAnother".encode()
+    intake = ledger.parse_intake((built / "ledger" / "intake.jsonl").read_bytes(), where="intake")
+    fates = {row.key: row.fate for row in intake}
+    assert fates[ledger.document_key(read)] == "dropped:eval"
+    assert sorted(file.name for file in (built / "corpus").iterdir()) == [
+        "domain.jsonl", "instruction.jsonl", "preference.jsonl", "replay.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_refused_run_leaves_the_earlier_outs_as_they_were(built: Path, tmp_path: Path) -> None:
+    for name in OUTS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "earlier").write_text("whole")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "fine words"}\n{"text": \n')
+    with pytest.raises(FormatError) as refused:
+        build(tmp_path, params([ICD, PYDOC, own(bad)]))
+    assert f"{bad}:2: " in refused.value.what
+    with pytest.raises(ConfigError) as emptied:
+        build(tmp_path, params([ICD, PYDOC], licences={"allow": ["PSF-2.0"]}))
+    assert "no document of role domain" in emptied.value.what
+    assert all(files(tmp_path / name) == {Path("earlier"): b"whole"} for name in OUTS)
+
+
+def test_given_preferences_have_rows_and_leaves_of_their_own(built: Path) -> None:
+    (row,) = rows(built / "corpus" / "preference.jsonl")
+    assert (row["prompt"], row["chosen"]) == ("Which is short?", "This.")
+    kept = ledger.parse_kept((built / "ledger" / "kept.jsonl").read_bytes(), where="kept")
+    (leaf,) = [one for one in kept if one.split == "preference"]
+    assert row["id"] == f"pairs:{leaf.key}"
+
+
+def test_the_ledger_tells_where_a_kept_document_stood(
+    built: Path, training: list[dict[str, Any]]
+) -> None:
+    (row,) = [row for row in training if row.get("text") == "A note from the web."]
+    key = row["id"].partition(":")[2]
+    details = rows(built / "ledger" / "details.jsonl")
+    assert details == [{"key": key, "url": "https://a.example/notes"}]
+
+
 def test_drops_are_counted_and_sampled_and_texts_brought_to_nfc(
     built: Path, training: list[dict[str, Any]]
 ) -> None:
@@ -204,10 +317,11 @@ def test_a_malformed_row_is_named_by_file_line_and_reason(tmp_path: Path) -> Non
     file.write_text('{"text": "fine words"}\n{"text": ""}\n{"text": "fine"\n')
     source = SourceParams.model_validate(own(file))
     with pytest.raises(FormatError) as error:
-        read_jsonl(source, max_bad_fraction=0.5)
+        list(read_source(source, max_bad_fraction=0.5, reject=lambda _: None))
     assert f"{file}:2: 'text' must be text" in error.value.what
     assert f"{file}:3: " in error.value.what
-    drafts, rejects = read_jsonl(source, max_bad_fraction=0.7)
+    rejects: list[Reject] = []
+    drafts = list(read_source(source, max_bad_fraction=0.7, reject=rejects.append))
     assert [draft.text for draft in drafts] == ["fine words"]
     assert [reject.line for reject in rejects] == [2, 3]
 

@@ -74,6 +74,7 @@ def _run(
         **taught,
         out=out / "checkpoint",
         trajectories=out / "trajectories",
+        used=out / "rows.jsonl",
         metrics=out / "metrics.json",
         curves=out / "curves.csv",
     )
@@ -172,7 +173,7 @@ def test_sampling_without_temperature_is_what_generate_gives(taught: dict[str, P
     from forebear.train.checkpoint import load_model, load_tokenizer
 
     model, tokenizer = load_model(taught["teacher"]), load_tokenizer(taught["teacher"])
-    prompts = [teachers._encode_prompt(tokenizer, f"Code of {t}?") for t, _ in _TITLES[:5]]
+    prompts = [teachers.encode_prompt(tokenizer, f"Code of {t}?") for t, _ in _TITLES[:5]]
     sampling = teachers.Sampling(2, 0.0, 8, 10, seed=3)
     rows = teachers._sample_chunk(model, prompts, sampling, 0, 2)
     for number, prompt in enumerate(prompts):

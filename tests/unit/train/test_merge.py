@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,7 @@ def _merge(
     *,
     dtype: str = "float32",
     density: float = 0.5,
+    **changes: Any,
 ) -> dict[str, torch.Tensor]:
     merge_checkpoints(
         method,
@@ -61,8 +63,8 @@ def _merge(
         branches=[Branch(family[name], 0.5, density) for name in ("distill", "prefer")],
         out=out,
         scratch=out.parent / "scratch",
-        seed=7,
         dtype=dtype,
+        **{"seed": 7, **changes},
     )
     tensors: dict[str, torch.Tensor] = load_file(out / "model.safetensors")
     return tensors
@@ -99,6 +101,86 @@ def test_ties_follows_the_branch_where_the_other_did_not_move(
     assert not torch.equal(merged[name], base[name])
     grown = moved[name] > base[name]
     assert bool((merged[name][grown] > base[name][grown]).all())
+
+
+MATRIX = "model.layers.0.mlp.up_proj.weight"
+
+
+def _updates(
+    family: dict[str, Path], merged: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """How far one matrix of the merge, of ``distill`` and of ``prefer`` is from the base's."""
+    base, left, right = (
+        load_file(family[name] / "model.safetensors")[MATRIX]
+        for name in ("base", "distill", "prefer")
+    )
+    return merged[MATRIX] - base, left - base, right - base
+
+
+def test_ties_keeps_the_largest_changes_and_the_sign_that_outweighs(
+    family: dict[str, Path], tmp_path: Path
+) -> None:
+    merged, left, right = _updates(family, _merge(family, "ties", tmp_path / "w", density=1.0))
+    total = left + right
+    clear = total.abs() > 1e-4
+    assert torch.equal(merged.sign()[clear], total.sign()[clear])
+    kept, left, right = _updates(family, _merge(family, "ties", tmp_path / "few", density=0.2))
+    largest = torch.maximum(left.abs(), right.abs())
+    changed = kept.abs() > 1e-6
+    assert 0.2 <= float(changed.float().mean()) <= 0.4
+    assert float(largest[changed].min()) > 0.8 * float(largest[~changed].max())
+
+
+def test_dare_drops_changes_at_random_and_scales_up_the_rest(
+    family: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.rmtree(family["prefer"])
+    shutil.copytree(family["base"], family["prefer"])
+    drawn = {seed: _merge(family, "dare_ties", tmp_path / f"{seed}", seed=seed) for seed in (7, 8)}
+    merged, moved, _ = _updates(family, drawn[7])
+    changed = merged.abs() > 1e-6
+    assert 0.4 < float(changed.float().mean()) < 0.6
+    ratio = (merged / moved)[changed & (moved.abs() > 1e-3)]
+    assert float(ratio.std()) < 0.01 * float(ratio.mean())
+    other, _, _ = _updates(family, drawn[8])
+    assert not torch.equal(changed, other.abs() > 1e-6)
+
+
+@pytest.mark.parametrize(("t", "name"), [(0.0, "distill"), (1.0, "prefer")])
+def test_slerp_goes_from_one_checkpoint_to_the_other(
+    family: dict[str, Path], tmp_path: Path, t: float, name: str
+) -> None:
+    merged = _merge(family, "slerp", tmp_path / "out", t=t)
+    for key, tensor in load_file(family[name] / "model.safetensors").items():
+        torch.testing.assert_close(merged[key], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_slerp_keeps_the_length_that_a_mean_loses(family: dict[str, Path], tmp_path: Path) -> None:
+    shutil.rmtree(family["prefer"])
+    write_checkpoint(family["prefer"], seed=5)  # unrelated, so nearly at a right angle
+    lengths = [
+        float(_merge(family, method, tmp_path / method, t=0.5)[MATRIX].norm())
+        for method in ("slerp", "linear")
+    ]
+    whole = float(load_file(family["prefer"] / "model.safetensors")[MATRIX].norm())
+    assert lengths[0] == pytest.approx(whole, rel=0.1)
+    assert lengths[1] < 0.8 * whole
+
+
+def test_weights_lean_to_their_branch(family: dict[str, Path], tmp_path: Path) -> None:
+    branches = [Branch(family["distill"], 0.9, 1.0), Branch(family["prefer"], 0.1, 1.0)]
+    out = tmp_path / "out"
+    merge_checkpoints(
+        "linear", base=family["base"], branches=branches, out=out, scratch=tmp_path / "s", seed=1
+    )
+    assert relative_distance(out, family["distill"]) < relative_distance(out, family["prefer"]) / 3
+
+
+def test_no_weight_at_all_is_refused() -> None:
+    section = {"densities": {"distill": 0.5, "prefer": 0.5}, "seed": 1}
+    with pytest.raises(ValueError, match="one of the weights must be above zero"):
+        MergeParams.model_validate({**section, "weights": {"distill": 0.0, "prefer": 0.0}})
+    MergeParams.model_validate({**section, "weights": {"distill": 0.0, "prefer": 0.5}})
 
 
 _CLONE = """
@@ -175,6 +257,31 @@ def test_another_width_is_refused_with_the_tensor_named(
     assert "model.embed_tokens.weight" in caught.value.what
     assert caught.value.where == str(family["prefer"])
     assert not (tmp_path / "out").exists()
+
+
+def test_another_architecture_is_refused_with_the_tensor_named(
+    family: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.rmtree(family["prefer"])
+    write_checkpoint(family["prefer"], hidden=64)
+    _configure(family["prefer"], architectures=["OtherForCausalLM"])
+    with pytest.raises(FormatError, match=r"OtherForCausalLM.*model\.embed_tokens\.weight"):
+        _merge(family, "ties", tmp_path / "out")
+
+
+def _configure(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_equal_tensors_that_are_computed_with_otherwise_are_refused(
+    family: dict[str, Path], tmp_path: Path
+) -> None:
+    _configure(family["prefer"], use_cache=False, pad_token_id=1)
+    _merge(family, "linear", tmp_path / "out")  # these change no number
+    _configure(family["prefer"], rms_norm_eps=0.1)
+    with pytest.raises(FormatError, match=r"rms_norm_eps is 0\.1, the base's is 1e-06"):
+        _merge(family, "linear", tmp_path / "out")
 
 
 def test_a_missing_tensor_is_refused_by_name(family: dict[str, Path], tmp_path: Path) -> None:

@@ -25,13 +25,15 @@ TEXTS = [TAKEN, "A clinical note on coding.", TAKEN, NFD, NFC]
 SALT = bytes(range(32))
 
 
-def build(folder: Path, given: Path, entries: list[str], salt: bytes | None = None) -> Path:
+def build(
+    folder: Path, given: Path, entries: list[str], salt: bytes | None = None, **filters: object
+) -> Path:
     folder.mkdir(exist_ok=True)
     listed = folder / "takedown.txt"
     listed.write_text("# asked 2026-01-02\n\n" + "".join(f"{one}  # by them\n" for one in entries))
     build_corpus(
         params([ICD, PYDOC, own(given)], max_categories=12, max_documents=60,
-               instruction_rows=40, golden={"n": 4}),
+               instruction_rows=40, golden={"n": 4}, **filters),
         metrics=folder / "metrics.json",
         takedown=read_takedown(listed, salt=salt),
         **{name: folder / name for name in OUTS},
@@ -166,6 +168,23 @@ def test_a_salted_key_takes_down_under_the_salt(given: Path, tmp_path: Path) -> 
     with open_ledger(folder / "ledger") as ledger:
         assert prove(ledger, TAKEN.encode(), SALT).claims[1].kind == "absent"
         assert prove(ledger, TEXTS[1].encode(), SALT).claims[1].kind == "included"
+
+
+def test_a_document_listed_in_the_form_that_was_kept_of_it_is_taken_down(tmp_path: Path) -> None:
+    """Removing personal data changed it, so its bytes as read are another document."""
+    read, kept = "Ask her at jane@mail.example again.", "Ask her at <EMAIL> again."
+    given = tmp_path / "given.jsonl"
+    given.write_text(json.dumps({"text": read}) + "\n" + json.dumps({"text": TEXTS[1]}) + "\n")
+    folder = build(tmp_path / "kept", given, [], pii={})
+    assert kept in corpus(folder)
+    assert fates(folder)[sha256(read)] == f"kept:{sha256(kept)}"
+    folder = build(tmp_path / "taken", given, [sha256(kept)], pii={})
+    assert kept not in corpus(folder)
+    assert TEXTS[1] in corpus(folder)
+    assert fates(folder)[sha256(read)] == "dropped:takedown"
+    metrics = strictjson.parse((folder / "metrics.json").read_bytes(), where="")
+    assert metrics["dropped"]["takedown"] == {"listed": 1}
+    assert metrics["pii"]["email"] == 0
 
 
 @pytest.mark.parametrize("line", ["sha256:abc", "md5:" + "0" * 64, "0" * 64 + " x", "A" * 64])

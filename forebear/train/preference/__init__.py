@@ -1,0 +1,1 @@
+"""Preference optimisation in parts: settings, data, one trainer for each method, figures."""
