@@ -81,7 +81,7 @@ def test_a_merge_holds_a_small_part_of_its_inputs_in_memory(tmp_path: Path) -> N
     )  # fmt: skip
     peak = json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
     assert 0 < peak < 0.3 * inputs, f"{peak} bytes for inputs of {inputs}"
-    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 4
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 4
 
 
 def test_shards_load_to_the_weights_of_one_file(tmp_path: Path) -> None:
