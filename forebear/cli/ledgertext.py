@@ -21,7 +21,7 @@ _HOW = {
     "saw": "saw it",
     "inherits": "inherits it",
     "may": "may have seen it",
-    "measured": "only measured on it",
+    "measured": "holds it, learns nothing from it",
     "untouched": "did not see it",
 }
 
