@@ -187,7 +187,7 @@ def test_a_base_package_that_is_not_installed_is_named(clone: Clone) -> None:
         (
             "      kind: package\n      package: pydoc_data.topics\n      version: stdlib",
             "      kind: jsonl\n      path: data/nowhere.jsonl",
-            "source pydoc-topics: data/nowhere.jsonl: there is no such file",
+            "data/nowhere.jsonl: cannot read the source: there is no such file",
         ),
     ],
     ids=["package", "file"],

@@ -163,8 +163,11 @@ def _lives(pid: int) -> bool:
 def durable_step(clone: Clone, stage: str) -> int:
     """The step after which the stage's training would go on; 0 when there is nothing to resume."""
     scratch = clone.root / ".dvc" / "tmp" / "forebear" / "scratch" / stage
-    states = scratch.rglob("checkpoint-*/complete")
-    return max((int(state.parent.name.split("-")[1]) for state in states), default=0)
+    try:
+        states = [state.parent.name for state in scratch.rglob("checkpoint-*/complete")]
+    except FileNotFoundError:  # a stage that has just ended clears its folder while we look
+        return 0
+    return max((int(name.split("-")[1]) for name in states), default=0)
 
 
 def strike(
