@@ -2,7 +2,8 @@
 
 A fence can only be opened where something is. A folder that holds nothing but outs of the stage is
 opened as a whole, and whatever else is found in it afterwards is an error. Anywhere else the out
-itself is made first, empty, and taken away again when the stage did not touch it.
+itself is made first, empty, and taken away again when the stage did not touch it. ``OUT.partial``,
+what a killed run had half written, is put aside first, so that no stage reads it.
 
 Rests on: provenance page, section 4 (steps 2 and 5) and section 5.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from forebear.pipeline import Stage, link_path
 # Modification time of what was made here: a stage that writes gives it another one.
 _UNTOUCHED_NS = 1_000_000_000
 _BOOKS = ".gitignore"
+_PARTIAL = ".partial"
+_ASIDE = ".dvc/tmp/forebear/partial"
 
 
 @dataclass(slots=True)
@@ -83,6 +87,10 @@ def make_room(root: Path, stage: Stage, others: Sequence[str], *, fenced: bool) 
         (root / out.path).parent.mkdir(parents=True, exist_ok=True)
     parents = sorted({PurePosixPath(path).parent.as_posix() for path in outs} - {"."})
     taken = [path for path in (*stage.deps, *others, own) if not _within(path, outs)]
+    if fenced:
+        for path in outs:
+            if not any(_overlap(path + _PARTIAL, one) for one in taken):
+                _put_aside(root, path + _PARTIAL)
     room.folders = tuple(folder for folder in parents if _only_outs(root, folder, outs, taken))
     for folder in room.folders:
         for books in (root / folder).rglob(_BOOKS):
@@ -93,6 +101,16 @@ def make_room(root: Path, stage: Stage, others: Sequence[str], *, fenced: bool) 
             room.made[path] = _is_dir(path, kinds[path])
             _make(root / path, is_dir=room.made[path])
     return room
+
+
+def _put_aside(root: Path, path: str) -> None:
+    """Moves the path, if it is there, below DVC's temporary folder; the latest one stays."""
+    if os.path.lexists(root / path):
+        aside = root / _ASIDE / path
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.unlink(missing_ok=True)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        (root / path).replace(aside)
 
 
 def _only_outs(root: Path, folder: str, outs: Sequence[str], taken: Sequence[str]) -> bool:

@@ -49,6 +49,27 @@ def test_a_folder_with_an_undeclared_file_is_not_opened(tmp_path):
     assert _room(tmp_path, "data/x.json").folders == ("data",)
 
 
+@pytest.mark.parametrize("again", [1, 2])
+def test_what_a_killed_run_had_half_written_is_put_aside_and_not_lost(tmp_path, again):
+    for number in range(again):
+        half = tmp_path / "data" / "s" / "model.partial"
+        half.mkdir(parents=True)
+        (half / "w").write_text(str(number))
+        assert _room(tmp_path, "data/s/model").folders == ("data/s",)
+        assert not half.exists()
+    aside = tmp_path / ".dvc" / "tmp" / "forebear" / "partial"
+    assert (aside / "data/s/model.partial/w").read_text() == str(again - 1)
+
+
+def test_a_partial_that_something_declares_stays(tmp_path):
+    half = tmp_path / "data" / "model.partial"
+    half.parent.mkdir()
+    half.write_text("x")
+    _room(tmp_path, "data/model", deps=("data/model.partial",))
+    _room(tmp_path, "data/model", others=("data/model.partial",))
+    assert half.read_text() == "x"
+
+
 def test_a_dep_of_another_stage_below_an_out_does_not_share_the_folder(tmp_path):
     assert _room(tmp_path, "data/s/rows", others=("data/s/rows/a.txt",)).folders == ("data/s",)
 
