@@ -16,10 +16,19 @@ def main(
     golden: Path,
     benchmarks: Path,
     out: Path,
+    private: Path,
     name: str,
 ) -> None:
     """Scores a checkpoint item by item and writes its run folder."""
-    measure(params, checkpoint=checkpoint, golden=golden, benchmarks=benchmarks, out=out, name=name)
+    measure(
+        params,
+        checkpoint=checkpoint,
+        golden=golden,
+        benchmarks=benchmarks,
+        out=out,
+        private=private,
+        name=name,
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class TeacherServer(ThreadingHTTPServer):
         self.answered: Counter[str] = Counter()
         self.seen_headers: list[Mapping[str, str]] = []
         self.with_usage = True
+        self.model_id: str | None = None  # returned instead of the model's name and -0001
+        self.first_token: Callable[[Mapping[str, Any]], Mapping[str, float] | None] = (
+            lambda _body: None  # log-probabilities of the answer's first token
+        )
         self.on_request: Callable[[int], None] = lambda _count: None
         self.lock, self.released = threading.Lock(), threading.Event()
         self.running = self.most_at_once = 0
@@ -90,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "id": "m1",
                 "type": "message",
                 "role": "assistant",
-                "model": f"{body['model']}-0001",
+                "model": self._model_id(body),
                 "content": [{"type": "text", "text": text}],
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
@@ -101,17 +105,29 @@ class _Handler(BaseHTTPRequestHandler):
             "id": "c1",
             "object": "chat.completion",
             "created": 1,
-            "model": f"{body['model']}-0001",
+            "model": self._model_id(body),
             "choices": [
                 {
                     "index": 0,
                     "finish_reason": "stop",
                     "message": {"role": "assistant", "content": text},
+                    **self._logprobs(body),
                 }
             ],
             **({"usage": {**usage, "total_tokens": sum(usage.values())}}
                if self.server.with_usage else {}),
         }  # fmt: skip
+
+    def _model_id(self, body: Mapping[str, Any]) -> str:
+        return self.server.model_id or f"{body['model']}-0001"
+
+    def _logprobs(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        tokens = self.server.first_token(body) if body.get("logprobs") else None
+        if tokens is None:
+            return {}
+        ranked = [{"token": t, "logprob": p, "bytes": None} for t, p in tokens.items()]
+        first = {**ranked[0], "top_logprobs": ranked}
+        return {"logprobs": {"content": [first], "refusal": None}}
 
     def _send(self, status: int, payload: bytes) -> None:
         self.send_response(status)

@@ -15,6 +15,7 @@ from forebear.errors import MissingExtra
 from forebear.train.distill.responses import Response
 
 Send = Callable[[Mapping[str, Any]], Response]
+Read = Callable[[Any], Response]
 _PASSING = (408, 409, 425, 429)
 _SAMPLING = ("temperature", "top_p")
 
@@ -55,17 +56,22 @@ class Endpoint(Protocol):
         """Longest silence."""
 
 
-def open_client(endpoint: Endpoint, secret: str) -> Send:
+def open_client(endpoint: Endpoint, secret: str, *, read: Read | None = None) -> Send:
     """A function that sends one request body.
 
+    Args:
+        endpoint: where, and which interface.
+        secret: the key.
+        read: takes the place of :func:`read_openai`, to keep more of what the library returns.
     Raises:
         MissingExtra: the vendor's library is not installed.
     """
-    opened = _open_anthropic if endpoint.api == "anthropic" else _open_openai
-    return opened(endpoint, secret)
+    if endpoint.api == "anthropic":
+        return _open_anthropic(endpoint, secret)
+    return _open_openai(endpoint, secret, read or read_openai)
 
 
-def _open_openai(endpoint: Endpoint, secret: str) -> Send:
+def _open_openai(endpoint: Endpoint, secret: str, read: Read) -> Send:
     try:
         import openai
     except ImportError:
@@ -75,7 +81,7 @@ def _open_openai(endpoint: Endpoint, secret: str) -> Send:
     )
 
     def send(body: Mapping[str, Any]) -> Response:
-        return _read(lambda: client.chat.completions.create(**body), _of_openai, openai, secret)
+        return _read(lambda: client.chat.completions.create(**body), read, openai, secret)
 
     return send
 
@@ -99,9 +105,7 @@ def _open_anthropic(endpoint: Endpoint, secret: str) -> Send:
     return send
 
 
-def _read(
-    call: Callable[[], Any], shape: Callable[[Any], Response], lib: Any, key: str
-) -> Response:
+def _read(call: Callable[[], Any], shape: Read, lib: Any, key: str) -> Response:
     """Calls; whatever goes wrong becomes a :class:`RequestFault`. Both libraries name alike."""
     try:
         value = call()
@@ -129,7 +133,8 @@ def _read(
         raise RequestFault(what, passing=True, charged=True) from None
 
 
-def _of_openai(value: Any) -> Response:
+def read_openai(value: Any) -> Response:
+    """The response that a chat completion of the ``openai`` library holds."""
     choice, usage = value.choices[0], value.usage
     text = choice.message.content or ""
     return _response(

@@ -1,21 +1,23 @@
 """The ``eval`` stage: reads measured runs, writes the verdict, refuses what does not pass.
 
-A pure function of the item files and the settings; the work is ``forebear.gate``, so ``verify``
-can repeat it byte by byte.
+A pure function of the item files, the training texts and the settings; the work is
+``forebear.gate``, so ``verify`` can repeat it byte by byte.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from forebear.errors import GateError
+from forebear.errors import EnvironmentFailure, GateError
 from forebear.formats import strictjson
+from forebear.gate.htmlreport import plots, render_report
 from forebear.gate.report import compare, metrics, render_table
 from forebear.gate.runs import Run, load_run
-from forebear.gate.settings import GateSettings
+from forebear.gate.settings import PREVIOUS, ContaminationSettings, GateSettings
 from forebear.gate.verdict import PASS, SMOKE, decide
 from forebear.gate.waiver import (
     FOLDER,
@@ -26,11 +28,13 @@ from forebear.gate.waiver import (
     waive,
 )
 from forebear.hashing.digest import hash_files
+from forebear.train.evaluate.contamination import contaminated
+from forebear.train.evaluate.searched import eval_sets, run_texts, training_texts
 from forebear.train.stage import StageParams
 
 
 class EvalParams(GateSettings, StageParams):
-    """Section ``eval`` of the params. The seed is unused: nothing is drawn."""
+    """Section ``eval`` of the params. The seed is unused: the gate's draws have their own."""
 
     def settings(self) -> GateSettings:
         """The gate's part alone, as its digest covers it."""
@@ -39,7 +43,32 @@ class EvalParams(GateSettings, StageParams):
         )
 
 
-def evaluate(
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Where the training texts lie that are searched for eval items; None is not searched.
+
+    Attributes:
+        benchmarks: folder of the public benchmarks' data.
+        corpus: folder of the curated texts.
+        ledger: the ledger's root, which says whether its keys are salted.
+        trajectories: what teachers wrote.
+        pairs: preference pairs.
+    """
+
+    benchmarks: Path | None = None
+    corpus: Path | None = None
+    ledger: Path | None = None
+    trajectories: Path | None = None
+    pairs: Path | None = None
+
+    def names(self) -> list[str]:
+        """Kinds of training texts that are searched."""
+        return [
+            name for name in ("corpus", "trajectories", "pairs") if getattr(self, name) is not None
+        ]
+
+
+def evaluate(  # one argument per path
     params: EvalParams,
     *,
     candidate: Path,
@@ -47,9 +76,11 @@ def evaluate(
     golden: Path,
     out: Path,
     metrics_file: Path,
+    previous: Path | None = None,
+    searched: Searched | None = None,
     waivers: Path | None = None,
 ) -> None:
-    """Writes ``gate.json``, ``comparison.json`` and the metrics; raises when the gate is shut.
+    """Writes verdict, comparison, contamination, report, plots and metrics; raises when shut.
 
     Args:
         params: the gate's settings.
@@ -58,6 +89,8 @@ def evaluate(
         golden: the golden set, to make sure that the runs were measured on this one.
         out: folder for the verdict.
         metrics_file: figures for ``dvc metrics``.
+        previous: run folder of the previous release; the gate knows it as ``previous``.
+        searched: training texts, to look for eval items in.
         waivers: folder of signed waivers; those that apply are copied beside the verdict, the
             others are named on the terminal.
 
@@ -66,20 +99,29 @@ def evaluate(
     """
     settings = params.settings()
     ours = load_run(candidate)
-    theirs = [load_run(folder) for folder in references]
+    folders = {ours.name: candidate}
+    theirs = []
+    for folder in references:
+        theirs.append(load_run(folder))
+        folders[theirs[-1].name] = folder
     for run in (ours, *theirs):
         _require_golden(run, golden)
-    decided = decide(ours, theirs, settings)
+    if previous is not None:
+        theirs.append(replace(load_run(previous), name=PREVIOUS))
+        folders[PREVIOUS] = previous
+    contamination = _search(ours, golden, settings.contamination, searched)
+    decided = decide(ours, theirs, settings, contamination)
     signed = [] if waivers is None else load_waivers(waivers)
     for waiver in signed:
         if why := misfit(waiver, decided):
             sys.stderr.write(f"eval: waiver {waiver.file} does not apply: {why}\n")
     gate = waive(decided, signed)
-    comparison = compare(ours, theirs, settings)
+    comparison = compare(ours, theirs, settings, contamination)
     out.mkdir(parents=True, exist_ok=True)
     _copy_used(gate, signed, out)
-    (out / "gate.json").write_bytes(strictjson.dumps(gate))
-    (out / "comparison.json").write_bytes(strictjson.dumps(comparison))
+    for name, value in _values(gate, comparison, contamination).items():
+        (out / name).write_bytes(strictjson.dumps(value))
+    _write_report(out, gate, comparison, contamination, (ours, *theirs), folders)
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     metrics_file.write_bytes(strictjson.dumps(metrics(gate, comparison)))
     sys.stderr.write(render_table(gate))
@@ -89,6 +131,69 @@ def evaluate(
             where="eval",
             fix="read the reasons above; train on, measure more items, or change the claim",
         )
+
+
+def _search(
+    ours: Run, golden: Path, rules: ContaminationSettings | None, searched: Searched | None
+) -> dict[str, Any] | None:
+    """What of the eval items stands in the training texts; None where nobody asks."""
+    if rules is None or searched is None or not searched.names():
+        return None
+    value: dict[str, Any] = contaminated(
+        eval_sets(ours, golden=golden, benchmarks=searched.benchmarks),
+        training_texts(
+            corpus=searched.corpus,
+            trajectories=searched.trajectories,
+            pairs=searched.pairs,
+            ledger=searched.ledger,
+        ),
+        rules,
+        candidate=ours,
+        searched=searched.names(),
+    )
+    return value
+
+
+def _values(
+    gate: Mapping[str, Any], comparison: Mapping[str, Any], contamination: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    values = {"gate.json": dict(gate), "comparison.json": dict(comparison)}
+    return (
+        values if contamination is None else {**values, "contamination.json": dict(contamination)}
+    )
+
+
+def _write_report(  # noqa: PLR0917  # all that a report shows
+    out: Path,
+    gate: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    contamination: Mapping[str, Any] | None,
+    runs: Sequence[Run],
+    folders: Mapping[str, Path],
+) -> None:
+    """The page for people and the tables for ``dvc plots``."""
+    summaries = {run.name: _read_json(folders[run.name] / "summary.json") for run in runs}
+    page = render_report(
+        gate=gate,
+        comparison=comparison,
+        summaries=summaries,
+        calibration={run.name: run.calibration for run in runs if run.calibration is not None},
+        contamination=contamination,
+        texts={run.name: run_texts(folders[run.name]) for run in runs},
+    )
+    (out / "report.html").write_bytes(page)
+    (out / "plots").mkdir(exist_ok=True)
+    for name, data in plots(gate, comparison, summaries).items():
+        (out / "plots" / name).write_bytes(data)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return strictjson.parse(file.read_bytes(), where=str(file))
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot read: {error.strerror}", where=str(file), fix="run measure first"
+        ) from error
 
 
 def _copy_used(gate: Mapping[str, Any], signed: Sequence[Waiver], out: Path) -> None:

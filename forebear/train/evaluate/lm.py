@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _PROGRESS_S = 5.0
 _PACKED_TOLERANCE = 1e-2
+_PROMPT_BLOCK = 16  # continuations of one prompt that stay together
+_ROW_TOKENS = 64  # of continuations in one packed row, for the sake of memory
 
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]
 
@@ -36,9 +38,10 @@ TokenRequest = tuple[tuple[str, str], list[int], list[int]]
 class JournaledLM(LM):  # type: ignore[misc]  # lm-eval is untyped
     """Answers from the journal, asks the inner model for whole chunks of what is missing.
 
-    Requests with the same prompt stay in one chunk; chunks are cut from the prompts in order of
-    length, ``contexts_per_chunk`` at a time, and this order depends on the requests alone. A chunk
-    that lacks an answer is asked again whole: batch composition moves float results.
+    Requests with the same prompt stay in one chunk, up to sixteen of them; chunks are cut from the
+    prompts in order of length, ``contexts_per_chunk`` at a time, and this order depends on the
+    requests alone. A chunk that lacks an answer is asked again whole: batch composition moves float
+    results.
     """
 
     def __init__(
@@ -93,11 +96,16 @@ class JournaledLM(LM):  # type: ignore[misc]  # lm-eval is untyped
         by_context: dict[str, list[str]] = {}
         for key, request in unique.items():
             by_context.setdefault(str(request.args[0]), []).append(key)
-        contexts = sorted(by_context, key=lambda context: (len(context), context))
+        blocks = [
+            by_context[context][start : start + _PROMPT_BLOCK]
+            for context in sorted(by_context, key=lambda context: (len(context), context))
+            # whole sentences are scored behind one and the same empty prompt
+            for start in range(0, len(by_context[context]), _PROMPT_BLOCK)
+        ]
         step = self.contexts_per_chunk
         return [
-            [key for context in contexts[start : start + step] for key in by_context[context]]
-            for start in range(0, len(contexts), step)
+            [key for block in blocks[start : start + step] for key in block]
+            for start in range(0, len(blocks), step)
         ]
 
     def _ask(self, kind: str, chunk: Sequence[str], unique: Mapping[str, Instance]) -> None:
@@ -184,8 +192,9 @@ class PackedLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         contexts = sorted(groups, key=lambda context: (len(context), context))
         scores: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[float, bool]] = {}
         step = int(self.batch_size)
-        for start in range(0, len(contexts), step):
-            batch = [(context, groups[context]) for context in contexts[start : start + step]]
+        rows = [(context, part) for context in contexts for part in _parts(groups[context])]
+        for start in range(0, len(rows), step):
+            batch = rows[start : start + step]
             for (context, held), row in zip(batch, self._score_batch(batch), strict=True):
                 for continuation, score in zip(held, row, strict=True):
                     scores[context, continuation] = score
@@ -235,6 +244,17 @@ class PackedLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
                 use_cache=False,
             ).logits
             return [row.scores(logits_BKV[index], first_kept) for index, row in enumerate(rows)]
+
+
+def _parts(continuations: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    """The continuations of one prompt as rows will hold them: few tokens, one at least."""
+    parts: list[list[tuple[int, ...]]] = [[]]
+    for continuation in continuations:
+        held = sum(map(len, parts[-1]))
+        if parts[-1] and held + len(continuation) > _ROW_TOKENS:
+            parts.append([])
+        parts[-1].append(continuation)
+    return parts
 
 
 class _PackedRow:

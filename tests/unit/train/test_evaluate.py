@@ -10,48 +10,12 @@ import pytest
 
 from forebear.errors import ConfigError, EnvironmentFailure, FormatError, GateError
 from forebear.train.evaluate.journal import Journal, request_key
-from forebear.train.evaluate.suite import SUITES, load_items, select_items
+from forebear.train.evaluate.suite import load_items, select_items
+from forebear.train.evaluate.suites import SUITES
 from forebear.train.stage import validate_section
+from tests.support.tiny_model import build_checkpoint
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 N_ITEMS = 24
-
-
-def build_checkpoint(folder: Path, seed: int) -> Path:
-    torch = pytest.importorskip("torch")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
-    )
-    tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-        )
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -138,6 +102,9 @@ def test_a_run_holds_items_identity_and_summary(measured: Path) -> None:
         "items/mmlu_pro.jsonl.gz",
         "run.json",
         "summary.json",
+        "texts/mc4.jsonl.gz",
+        "texts/mc4_far.jsonl.gz",
+        "texts/mmlu_pro.jsonl.gz",
     ]
     run = json.loads((measured / "run.json").read_text())
     assert {task: record["n"] for task, record in run["tasks"].items()} == {
@@ -372,3 +339,47 @@ def test_an_unknown_task_is_a_config_error() -> None:
     values = {"seed": 1, "measure": {"tasks": {"mc5": {}}}}
     with pytest.raises(ConfigError, match=r"unknown task mc5"):
         validate_section(MeasureParams, "measure", values)
+
+
+def one_item_run(value: float) -> Any:
+    from forebear.train.evaluate.measured import Measured, Metric
+
+    row = {
+        "id": "a", "item_sha256": "0", "stratum": "s", "cluster": "a", "requests": [],
+        "output_sha256": "0", "extracted": "", "value": value, "components": {}, "flags": [],
+        "judge": None,
+    }  # fmt: skip
+    identity = dict.fromkeys(
+        ("task_sha256", "data_sha256", "prompt_sha256", "chat_template_sha256", "software"), "0"
+    )
+    facts = {
+        "setting": "s", "licence": "MIT", "n_population": 1, "decoding": "d",
+        "published_setting": False, "shown_name": "demo", "judge": None,
+    }  # fmt: skip
+    metric = Metric("accuracy", "mean", "value", "up")
+    return Measured("demo", [row], {**identity, "source": "x", "seed": 1}, (metric,), facts)
+
+
+@pytest.mark.parametrize("where", ["item", "figure"])
+def test_a_figure_that_is_not_finite_is_refused_by_name_and_writes_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from forebear.train.evaluate import report
+
+    def write(value: float) -> None:
+        report.write_run(
+            tmp_path, name="r", model={"tree_sha256": "0"}, tasks=[one_item_run(value)],
+            not_run={}, calibration=None, private=None,
+        )  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        if where == "figure":
+            broken = {"value": float("nan"), "n": 1, "interval": None, "reason": None}
+            patch.setattr(report, "score", lambda *_, **__: broken)
+        with pytest.raises(FormatError) as caught:
+            write(float("nan") if where == "item" else 1.0)
+    assert "demo" in str(caught.value)
+    assert where == "item" or "accuracy" in caught.value.what
+    assert not (tmp_path / "run.json").exists()
+    write(1.0)
+    assert (tmp_path / "run.json").exists()
