@@ -22,6 +22,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.argument("task")
 @click.argument("reference")
+@click.option("--metric", help="Of the task, where the gate compares more than one.")
 @click.option("--gate", type=_FILE, required=True, help="The verdict that does not pass.")
 @click.option("--reason", required=True, help="Why, in at least 40 characters; it is published.")
 @click.option("--approver", required=True, help="Name of the person who takes it on.")
@@ -40,6 +41,7 @@ def command(  # one argument per option
     *,
     task: str,
     reference: str,
+    metric: str | None,
     gate: Path,
     reason: str,
     approver: str,
@@ -63,13 +65,14 @@ def command(  # one argument per option
     value = _read_gate(gate)
     today = datetime.now(UTC).date()
     terms = draft_terms(
-        value, task, reference, reason=reason, approver=approver,
+        value, task, reference, metric=metric, reason=reason, approver=approver,
         issued=today, expires=today + timedelta(days=days),
     )  # fmt: skip
     payload = render_waiver(str(value["candidate_tree"]), terms)
     secret = from_file_or_prompt(passphrase_file, of="owner key", fix="give --passphrase-file")
     owner = load_owner(key, secret=secret if passphrase_file or key else None)
-    file = out / f"{_plain(task)}-{_plain(reference)}{SUFFIX}"
+    parts = [task, *([metric] if metric else []), reference]
+    file = out / f"{'-'.join(map(_plain, parts))}{SUFFIX}"
     _write(file, owner.sign_envelope(payload))
     if as_json:
         body = {"schema": SCHEMA, "file": file.as_posix(), "terms": terms}

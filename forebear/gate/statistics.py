@@ -55,8 +55,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Two-sided Wilson score interval of a share, (low, high) in [0, 1]."""
+def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Two-sided Wilson score interval of a share, (low, high) in [0, 1].
+
+    Args:
+        right: number of hits; a tie may count ½.
+        n: number of trials.
+        level: of the interval.
+    """
     _require_share(right, n)
     z = _NORMAL.inv_cdf(0.5 + level / 2)
     share = right / n
@@ -205,6 +211,6 @@ def _require_counts(losses: int, gains: int) -> None:
         raise ValueError(f"counts below zero: {losses} losses, {gains} gains")
 
 
-def _require_share(hits: int, n: int) -> None:
+def _require_share(hits: float, n: int) -> None:
     if n < 1 or not 0 <= hits <= n:
         raise ValueError(f"{hits} of {n} is no share")

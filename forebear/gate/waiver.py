@@ -2,8 +2,9 @@
 
 A waiver is a signed statement in ``waivers/NAME.dsse`` about the checkpoint's tree. It fits one
 pair of one verdict: task, reference, metric, difference and the digest of the verdict as it is
-without waivers. What was not measured, or is contaminated, cannot be waived. Whether the signature
-counts is for the caller, who knows the owner's keys; no key is met here, so that stages may use it.
+without waivers. What was not measured, a contaminated golden set and a hard limit cannot be waived.
+Whether the signature counts is for the caller, who knows the owner's keys; no key is met here, so
+that stages may use it.
 
 Source: evaluation page, section 11.
 """
@@ -34,7 +35,8 @@ from forebear.formats.statement import (
     parse_statement,
     render_statement,
 )
-from forebear.gate.verdict import FAIL, INCONCLUSIVE, PASS, SMOKE
+from forebear.gate.pairs import GOLDEN, INCONCLUSIVE
+from forebear.gate.verdict import FAIL, PASS, SMOKE
 
 PASS_WITH_WAIVERS = "PASS_WITH_WAIVERS"  # noqa: S105  # a verdict
 SUBJECT = "checkpoint"
@@ -107,6 +109,7 @@ def draft_terms(  # noqa: PLR0913  # one argument per term
     task: str,
     reference: str,
     *,
+    metric: str | None = None,
     reason: str,
     approver: str,
     issued: date,
@@ -118,18 +121,20 @@ def draft_terms(  # noqa: PLR0913  # one argument per term
         gate: value of ``gate.json``, without or with waivers.
         task: of the pair that does not pass.
         reference: the run that it is compared with.
+        metric: of the task; may be left out where the gate compares only one.
         reason: at least 40 characters.
         approver: a person.
         issued: today.
         expires: the last day on which it counts, at most 90 days on.
 
     Raises:
-        GateError: the pair is none of the verdict's, passes, or can never be waived.
+        GateError: the pair is none of the verdict's, passes, or can never be waived; or a metric
+            must be named.
         FormatError: reason, approver or days are not what they must be.
     """
     before = without_waivers(gate)
     try:
-        pair = next(one for one in before["pairs"] if _pair_of(one) == (task, reference))
+        pair = _find(before["pairs"], task, reference, metric)
         terms = {
             **{name: pair[name] for name in ("task", "reference", "metric", "delta")},
             "verdict_sha256": verdict_digest(before),
@@ -139,16 +144,30 @@ def draft_terms(  # noqa: PLR0913  # one argument per term
             "expires": expires.isoformat(),
         }
         why = _not_waivable(terms, pair)
-    except StopIteration as error:
-        raise GateError(
-            f"the gate does not compare {task[:60]!a} with {reference[:60]!a}", "gate.json"
-        ) from error
     except (KeyError, TypeError) as error:
         raise FormatError(f"is no verdict: {error}", "gate.json") from error
     if why:
         raise GateError(why, "gate.json", "read the reasons of the pair; train or measure on")
     _require_terms(terms, "waiver")
     return terms
+
+
+def _find(
+    pairs: Sequence[Mapping[str, Any]], task: str, reference: str, metric: str | None
+) -> Mapping[str, Any]:
+    found = [
+        pair
+        for pair in pairs
+        if (pair["task"], pair["reference"]) == (task, reference)
+        and metric in {None, pair["metric"]}
+    ]
+    if not found:
+        named = f"{task[:60]!a}{f' by {metric[:40]!a}' if metric else ''}"
+        raise GateError(f"the gate does not compare {named} with {reference[:60]!a}", "gate.json")
+    if len(found) > 1:
+        names = ", ".join(str(pair["metric"]) for pair in found)
+        raise GateError(f"{task[:60]!a} is compared by {names}", "gate.json", "name the metric")
+    return found[0]
 
 
 def parse_waiver(data: bytes, *, where: str) -> Waiver:
@@ -205,7 +224,9 @@ def waive(gate: Mapping[str, Any], waivers: Iterable[Waiver]) -> dict[str, Any]:
     value = dict(gate)
     if gate["verdict"] in {PASS, SMOKE}:
         return value
-    fitting: dict[tuple[str, str], Waiver] = {}
+    if any(limit["verdict"] != PASS for limit in gate.get("limits", ())):
+        return value  # a hard limit is hard
+    fitting: dict[tuple[str, str, str], Waiver] = {}
     for waiver in waivers:
         if not misfit(waiver, gate):
             fitting.setdefault(_pair_of(waiver.terms), waiver)
@@ -226,7 +247,8 @@ def misfit(waiver: Waiver, gate: Mapping[str, Any]) -> str:
         return "names another verdict than the one that was decided"
     pair = next((one for one in gate["pairs"] if _pair_of(one) == _pair_of(terms)), None)
     if pair is None:
-        return f"the gate does not compare {terms['task']} with {terms['reference']}"
+        task = f"{terms['task']} by {terms['metric']}"
+        return f"the gate does not compare {task} with {terms['reference']}"
     return _not_waivable(terms, pair)
 
 
@@ -235,9 +257,9 @@ def _not_waivable(terms: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
         return "nothing is to be waived: the pair passes"
     if pair["delta"] is None:
         return "what was not measured cannot be waived"
-    if any(str(reason).startswith("contaminated") for reason in pair["reasons"]):
-        return "contamination cannot be waived"
-    if terms["metric"] != pair["metric"] or terms["delta"] != pair["delta"]:
+    if any(str(reason).startswith(GOLDEN) for reason in pair["reasons"]):
+        return "contamination of the golden set cannot be waived"
+    if terms["delta"] != pair["delta"]:
         return "names another difference than the one that was measured"
     return ""
 
@@ -314,8 +336,8 @@ def without_waivers(gate: Mapping[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _pair_of(terms: Mapping[str, Any]) -> tuple[str, str]:
-    return str(terms["task"]), str(terms["reference"])
+def _pair_of(terms: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(terms["task"]), str(terms["metric"]), str(terms["reference"])
 
 
 def _require_terms(terms: Mapping[str, Any], where: str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebear.gate.paired import Paired, pair_items
+from forebear.gate.resample import Pcg64, sign_flip
+from forebear.gate.runs import Item, Metric
 from forebear.gate.statistics import (
     clopper_pearson,
     holm,
@@ -79,3 +82,53 @@ def test_a_larger_limit_contains_a_smaller_one(strata: list[str], limit: int, se
     large = {row["item_id"] for row in select_items(rows, task="t", seed=seed, limit=limit + 1)}
     assert small <= large
     assert len(small) == min(limit, len(rows))
+
+
+GRADES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=12)
+
+
+def graded(grades: list[tuple[int, int]], metric: Metric) -> Paired:
+    ours, theirs = (
+        [Item(f"{n:03}", "", pair[side] / 2, ()) for n, pair in enumerate(grades)]
+        for side in (0, 1)
+    )
+    found = pair_items(ours, theirs, metric, key="k", draws=200)
+    assert isinstance(found, Paired)
+    return found
+
+
+@given(GRADES)
+@settings(max_examples=40, deadline=None)
+def test_a_graded_pair_mirrors_and_its_direction_only_turns_the_sign(
+    grades: list[tuple[int, int]],
+) -> None:
+    up, down = (graded(grades, Metric("m", direction=one, high=10.0)) for one in ("up", "down"))
+    swapped = graded([(b, a) for a, b in grades], Metric("m", high=10.0))
+    assert up.delta == -down.delta == -swapped.delta
+    assert down.p == swapped.p
+    assert up.lower <= up.delta
+
+
+@given(GRADES, st.permutations(range(12)))
+@settings(max_examples=30, deadline=None)
+def test_sign_flips_do_not_depend_on_the_order(
+    grades: list[tuple[int, int]], order: list[int]
+) -> None:
+    differences = [float(a - b) for a, b in grades]
+    moved = [differences[place] for place in order if place < len(differences)]
+    assert sign_flip(moved, key="k") == sign_flip(differences, key="k")
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_both_directions_of_a_sign_flip_share_the_observed_pattern(values: list[float]) -> None:
+    mirrored = [-one for one in values]
+    assert sign_flip(values, key="k") + sign_flip(mirrored, key="k") >= 1
+
+
+@given(st.text(), st.integers(1, 2**32 - 1))
+@settings(max_examples=60)
+def test_drawn_indices_lie_in_range_and_repeat(key: str, n: int) -> None:
+    drawn = Pcg64(key).indices(n, 20)
+    assert all(0 <= one < n for one in drawn)
+    assert drawn == Pcg64(key).indices(n, 20)

@@ -1,16 +1,18 @@
 """C13: the gate's verdict follows from the results of the items, and they are this checkpoint's.
 
 Decides again from the item files and the params that the gate's link signs, and compares bytes. A
-result counts only for the checkpoint that the measuring stage read. A smoke run decides nothing, so
-it never passes here; results that do not lie here leave the check unchecked.
+result counts only for the checkpoint that the measuring stage read. What stands in the training
+texts is taken as the gate's stage signed it, since the texts are not shipped. A smoke run decides
+nothing, so it never passes here; results that do not lie here leave the check unchecked.
 
-Rests on: evaluation page, sections 1, 11 and 13.
+Rests on: evaluation page, sections 1, 11, 12 and 13.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forebear.errors import ConfigError, FormatError, SignatureError
@@ -22,8 +24,8 @@ from forebear.formats.layout import SOURCE
 from forebear.formats.link import PARAMS, TREE, params_digest
 from forebear.formats.statement import Statement
 from forebear.gate.runs import RUN_FILE, Run, parse_run
-from forebear.gate.settings import GateSettings
-from forebear.gate.verdict import GATE_SCHEMA, PASS, SMOKE, decide
+from forebear.gate.settings import PREVIOUS, GateSettings
+from forebear.gate.verdict import GATE_SCHEMA, PASS, SMOKE, decide, pair_name
 from forebear.gate.waiver import (
     FOLDER,
     PASS_WITH_WAIVERS,
@@ -45,6 +47,7 @@ from forebear.verify.products import (
 from forebear.verify.result import Failed, Finding, Passed, Unchecked, Verdict, counted
 
 _RESULTS = {PASS: "PASSED"}
+_CONTAMINATION = "contamination.json"  # beside the verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def check_gate(evidence: Evidence, policy: TrustPolicy) -> Verdict:
             return Unchecked(f"{gate.path} was decided by another gate than {GATE_SCHEMA}")
         runs = _load_runs(evidence, gate)
         findings += _check_runs(evidence, gate, runs)
-        again = _decide(gate, runs)
+        again = _decide(gate, runs, _load_contamination(evidence, gate))
         waivers = _load_waivers(evidence, gate)
         findings += _check_waivers(policy, gate, again, waivers)
         findings += _check_verdict(gate, waive(again, waivers))
@@ -159,7 +162,7 @@ def _check_statements(statement: Statement, released: object, gate: _Gate) -> It
     for pair in pairs if isinstance(pairs, list) else []:
         if isinstance(pair, dict):
             kind = kinds.get(str(pair.get("verdict")), "warnedTests")
-            lists[kind].append(f"{pair.get('task')} against {pair.get('reference')}")
+            lists[kind].append(pair_name(pair))
     for name, tests in lists.items():
         if statement.predicate.get(name) != sorted(tests):
             yield Finding(GATE_BUNDLE, f"{name} are not those of {gate.path}")
@@ -192,8 +195,30 @@ def _load_runs(evidence: Evidence, gate: _Gate) -> dict[str, Run]:
                 )
             return read_product(evidence, path)
 
-        runs[folder] = parse_run(read, where=folder)
+        run = parse_run(read, where=folder)
+        runs[folder] = replace(run, name=_name_of(gate, run))
     return runs
+
+
+def _name_of(gate: _Gate, run: Run) -> str:
+    """What the verdict calls the run: its own name, or ``previous`` for an earlier release's."""
+    previous = {
+        entry.get("run_sha256") for entry in _entries(gate) if entry.get("name") == PREVIOUS
+    }
+    return PREVIOUS if run.run_sha256 in previous else run.name
+
+
+def _load_contamination(evidence: Evidence, gate: _Gate) -> Mapping[str, Any] | None:
+    """What the gate's stage found in the training texts, as the verdict names it."""
+    digest = gate.value.get("contamination_sha256")
+    if digest is None:
+        return None
+    path = f"{gate.path.rpartition('/')[0]}/{_CONTAMINATION}"
+    data = read_product(evidence, path)
+    value = strictjson.parse_canonical(data, where=path)
+    if hashlib.sha256(data).hexdigest() != digest or not isinstance(value, dict):
+        raise SignatureError("is not what the verdict names", path)
+    return value
 
 
 def _check_runs(evidence: Evidence, gate: _Gate, runs: Mapping[str, Run]) -> Iterator[Finding]:
@@ -216,9 +241,13 @@ def _candidate(gate: _Gate) -> str:
 
 def _references(gate: _Gate) -> list[str]:
     """Names of the runs that the verdict compares with, in its order."""
+    return [str(entry.get("name")) for entry in _entries(gate)]
+
+
+def _entries(gate: _Gate) -> list[dict[str, Any]]:
     listed = gate.value.get("references")
     entries = listed if isinstance(listed, list) else []
-    return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _check_measured(evidence: Evidence, folder: str, run: Run) -> Iterator[Finding]:
@@ -271,14 +300,17 @@ def _check_waivers(
         yield Finding(f"{gate.path}: waiver {name}", fault)
 
 
-def _decide(gate: _Gate, runs: Mapping[str, Run]) -> dict[str, Any]:
+def _decide(
+    gate: _Gate, runs: Mapping[str, Run], contamination: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """The verdict from the results, in the order in which the file names the runs."""
     by_name = {run.name: run for run in runs.values()}
     lacking = sorted({_candidate(gate), *_references(gate)} - by_name.keys())
     if lacking:
         raise FormatError(f"compares runs that were not read: {', '.join(lacking)}", gate.path)
     references = [by_name[name] for name in _references(gate)]
-    return decide(by_name[_candidate(gate)], references, _settings(gate.signed))
+    settings = _settings(gate.signed)
+    return decide(by_name[_candidate(gate)], references, settings, contamination)
 
 
 def _check_verdict(gate: _Gate, expected: Mapping[str, Any]) -> Iterator[Finding]:

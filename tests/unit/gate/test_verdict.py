@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from forebear.errors import ConfigError
+from forebear.errors import ConfigError, FormatError
+from forebear.formats import strictjson
+from forebear.gate import paired as paired_module
 from forebear.gate.report import compare, metrics, render_table
-from forebear.gate.runs import Item, Run, TaskRun, comparable_key
+from forebear.gate.runs import Item, Run, TaskRun
 from forebear.gate.settings import GateSettings
 from forebear.gate.verdict import decide
-
-Counts = tuple[int, int, int]
-
-
-def settings(**values: Any) -> GateSettings:
-    return GateSettings.model_validate({"first_release": True, **values})
-
-
-def task_run(
-    task: str, values: list[float | None], flags: tuple[str, ...] = (), **identity: Any
-) -> TaskRun:
-    items = {
-        f"{index:05d}": Item(f"{index:05d}", f"digest {index}", value, flags)
-        for index, value in enumerate(values)
-    }
-    shared = {"task_sha256": task, "chat_template_sha256": "t", **identity}
-    return TaskRun(task, shared, comparable_key(shared), "up", items)
-
-
-def run(name: str, tasks: Mapping[str, TaskRun]) -> Run:
-    return Run(name, f"tree of {name}", f"run of {name}", tasks, (("run.json", name),))
-
-
-def paired(**tasks: Counts) -> tuple[Run, Run]:
-    """Candidate and base with the given (losses, gains, n); all other items right in both."""
-    ours, theirs = {}, {}
-    for task, (losses, gains, n) in tasks.items():
-        right = n - losses - gains
-        ours[task] = task_run(task, [0.0] * losses + [1.0] * gains + [1.0] * right)
-        theirs[task] = task_run(task, [1.0] * losses + [0.0] * gains + [1.0] * right)
-    return run("final", ours), run("base", theirs)
+from tests.unit.gate.runs import Counts, paired, run, settings, task_run
 
 
 def verdict_of(candidate: Run, base: Run, gate: GateSettings) -> tuple[str, dict[str, Any]]:
@@ -161,12 +134,10 @@ def test_unparsed_answers_are_inconclusive_not_zero() -> None:
     assert "could not be read" in one_pair(unread, task_run("t", RIGHT))["reasons"][0]
 
 
-def test_errors_and_graded_values_are_inconclusive() -> None:
+def test_errors_are_inconclusive() -> None:
     assert (
         "error" in one_pair(task_run("t", [None, *RIGHT[1:]]), task_run("t", RIGHT))["reasons"][0]
     )
-    graded = task_run("t", [0.5, *RIGHT[1:]])
-    assert "graded" in one_pair(graded, task_run("t", RIGHT))["reasons"][0]
 
 
 def test_unknown_reference_is_inconclusive() -> None:
@@ -180,6 +151,11 @@ def test_unknown_reference_is_inconclusive() -> None:
     ("values", "where"),
     [
         ({}, "eval"),
+        ({"margins": {"t": 1.0}}, "eval.margins.t"),
+        ({"margins": {"t": 0.1}, "report_only": ["t"]}, "eval.report_only"),
+        ({"margins": {"t.acc": 0.1}, "report_only": ["t"]}, "eval.report_only"),
+        ({"margins": {"t": 0.1}, "references": {"t": ["parents"]}}, "eval.parents"),
+        ({"margins": {"t": 0.1}, "profile": "release"}, "eval.limits"),
         ({"margins": {"t": 0.1}, "first_release": False}, "eval.first_release"),
         ({"margins": {"t": 0.0}}, "eval.margins.t"),
         ({"required": {"t": {"vs": "base"}}}, "eval.required.t"),
@@ -217,6 +193,186 @@ def test_comparison_shows_every_task_and_the_table_every_reason() -> None:
     shown = metrics(gate, comparison)
     assert shown["verdict"] == "INCONCLUSIVE"
     assert shown["base"]["mc4"]["delta"] == pytest.approx(0.245)
+    assert [row["margin"] for row in comparison["tasks"]] == [None, None, 0.05]
     table = render_table(gate)
     assert "cannot be ruled out" in table
     assert "about 248 items" in table
+
+
+# ── twelve tasks, one regression ───────────────────────────────────────────────────────────────
+
+TWELVE = [f"t{number:02}" for number in range(12)]
+
+
+def test_a_regression_of_ten_points_in_one_of_twelve_tasks_blocks_and_is_named() -> None:
+    counts = dict.fromkeys(TWELVE, (10, 10, 500)) | {"t07": (70, 20, 500)}
+    verdict, gate = verdict_of(*paired(**counts), settings(margins=dict.fromkeys(TWELVE, 0.05)))
+    assert verdict == "FAIL"
+    (bad,) = [pair for pair in gate["pairs"] if pair["verdict"] != "PASS"]
+    assert (bad["task"], bad["reference"], bad["delta"]) == ("t07", "base", -0.1)
+    assert bad["p_holm"] < 0.001
+    said = " ".join(bad["reasons"])
+    assert "95 % interval -0.13" in said
+    assert "p 0.0000" in said
+    assert "t07" in render_table(gate)
+
+
+def test_twelve_equal_tasks_pass_only_with_enough_items() -> None:
+    margins = dict.fromkeys(TWELVE, 0.05)
+    few = paired(**dict.fromkeys(TWELVE, (10, 10, 100)))
+    many = paired(**dict.fromkeys(TWELVE, (50, 50, 500)))
+    assert verdict_of(*few, settings(margins=margins))[0] == "INCONCLUSIVE"
+    assert verdict_of(*many, settings(margins=margins))[0] == "PASS"
+
+
+# ── references ─────────────────────────────────────────────────────────────────────────────────
+
+
+def three(**counts: tuple[int, int]) -> list[Run]:
+    """Runs of 400 items by name, with so many right of two tasks."""
+    made = []
+    for name, (first, second) in counts.items():
+        tasks = {
+            task: task_run(task, [1.0] * right + [0.0] * (400 - right))
+            for task, right in (("general", first), ("harmless", second))
+        }
+        made.append(run(name, tasks))
+    return made
+
+
+def pairs_of(gate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(one["task"], one["reference"], one["verdict"]) for one in gate["pairs"]]
+
+
+def test_each_kind_of_task_has_its_own_references() -> None:
+    ours, *others = three(
+        final=(300, 300), base=(290, 300), sft=(300, 300), prefer=(250, 390), previous=(300, 300)
+    )
+    gate = decide(
+        ours,
+        others,
+        settings(
+            margins={"general": 0.1, "harmless": 0.1},
+            references={
+                "default": ["base", "previous", "best_parent"],
+                "harmless": ["base", "parents"],
+            },
+            parents=["sft", "prefer"],
+            first_release=False,
+        ),
+    )
+    assert pairs_of(gate) == [
+        ("general", "base", "PASS"),
+        ("general", "previous", "PASS"),
+        ("general", "sft", "PASS"),
+        ("harmless", "base", "PASS"),
+        ("harmless", "prefer", "FAIL"),
+        ("harmless", "sft", "PASS"),
+    ]
+    assert gate["verdict"] == "FAIL"
+
+
+def test_a_parent_that_was_not_measured_blocks() -> None:
+    ours, base = three(final=(300, 300), base=(290, 300))
+    gate = decide(
+        ours,
+        [base],
+        settings(
+            margins={"general": 0.1}, references={"general": ["best_parent"]}, parents=["sft"]
+        ),
+    )
+    assert pairs_of(gate) == [("general", "sft", "INCONCLUSIVE")]
+    assert gate["pairs"][0]["reasons"] == ["there is no run named 'sft'"]
+
+
+def test_before_the_first_release_nothing_is_compared_with_the_previous_one() -> None:
+    ours, base = three(final=(300, 300), base=(290, 300))
+    words = {"default": ["base", "previous"]}
+    gate = decide(ours, [base], settings(margins={"general": 0.1}, references=words))
+    assert pairs_of(gate) == [("general", "base", "PASS")]
+
+
+def test_a_task_that_was_not_run_blocks_with_its_reason() -> None:
+    ours, base = three(final=(300, 300), base=(290, 300))
+    lacking = run("final", dict(ours.tasks), not_run={"alpaca_eval": "licence"})
+    gate = decide(lacking, [base], settings(margins={"alpaca_eval.lc_win_rate": 3.0}))
+    assert gate["verdict"] == "INCONCLUSIVE"
+    assert gate["not_run"] == {"alpaca_eval": "licence"}
+    assert "'final' was not measured on it: licence" in gate["pairs"][0]["reasons"]
+    assert "not run: alpaca_eval (licence)" in render_table(gate)
+
+
+# ── contamination ──────────────────────────────────────────────────────────────────────────────
+
+
+def contaminated(task: str, *ids: str, **fields: Any) -> dict[str, Any]:
+    return {"schema": "x", "sets": {task: {"all": list(ids), "golden": False, **fields}}}
+
+
+RULES = {"n": 13, "min_overlap": 0.5, "max_rate": {"golden": 0.0, "default": 0.01}}
+
+
+def judged(found: Mapping[str, Any] | None, **identity: Any) -> dict[str, Any]:
+    ours = task_run("t", [0.0] * 4 + [1.0] * 396, **identity)
+    theirs = task_run("t", [1.0] * 400, **identity)
+    gate_settings = settings(margins={"t": 0.1}, contamination=RULES)
+    sides = run("final", {"t": ours}), [run("base", {"t": theirs})]
+    return decide(*sides, gate_settings, found)
+
+
+def test_few_contaminated_items_are_left_out() -> None:
+    gate = judged(contaminated("t", "00000", "00001", "00002", "00003"))
+    (pair,) = gate["pairs"]
+    assert (gate["verdict"], pair["n"], pair["b"]) == ("PASS", 396, 0)
+    assert pair["notes"] == ["4 contaminated item(s) left out"]
+    assert judged(contaminated("t"))["pairs"][0]["n"] == 400
+
+
+def test_many_contaminated_items_leave_a_task_inconclusive() -> None:
+    gate = judged(contaminated("t", *(f"{n:05}" for n in range(5))))
+    assert gate["verdict"] == "INCONCLUSIVE"
+    assert "contaminated: 5 of 400 items" in gate["pairs"][0]["reasons"][0]
+
+
+def test_one_contaminated_golden_item_fails() -> None:
+    gate = judged(contaminated("t", "00399"), source="golden/t.jsonl")
+    assert gate["verdict"] == gate["pairs"][0]["verdict"] == "FAIL"
+    assert "contaminated golden set: 1 of 400" in gate["pairs"][0]["reasons"][0]
+    assert judged(contaminated("t", golden=True), source="golden/t.jsonl")["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize("found", [None, contaminated("other"), contaminated("t", checked=False)])
+def test_what_was_not_searched_blocks(found: dict[str, Any] | None) -> None:
+    gate = judged(found)
+    assert gate["verdict"] == "INCONCLUSIVE"
+    assert "not searched" in gate["pairs"][0]["reasons"][0]
+
+
+# ── what is written ────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_verdict_is_the_same_bytes_each_time_and_holds_its_settings() -> None:
+    sides = paired(mc4=(4, 6, 1000))
+    gate_settings = settings(margins={"mc4": 0.02})
+    first = decide(sides[0], [sides[1]], gate_settings)
+    assert strictjson.dumps(first) == strictjson.dumps(decide(sides[0], [sides[1]], gate_settings))
+    held = GateSettings.model_validate(json.loads(json.dumps(first["settings"])))
+    assert held == gate_settings
+
+
+def test_an_aggregate_that_is_no_number_is_refused_with_the_metric_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paired_module, "aggregate", lambda *_: float("nan"))
+    candidate, base = paired(mc4=(0, 0, 100))
+    with pytest.raises(FormatError, match="no finite number") as caught:
+        decide(candidate, [base], settings(margins={"mc4": 0.1}))
+    assert caught.value.where == "mc4.acc: base"
+
+
+def test_a_figure_that_is_no_number_is_refused_at_the_writer_with_its_name() -> None:
+    candidate, base = paired(mc4=(0, 0, 100))
+    gate = decide(candidate, [base], settings(margins={"mc4": 0.1}))
+    gate["pairs"][0]["delta"] = float("nan")
+    with pytest.raises(FormatError, match=r"pairs\.0\.delta"):
+        strictjson.dumps(gate)

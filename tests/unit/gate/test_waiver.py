@@ -11,7 +11,6 @@ import pytest
 from forebear.errors import FormatError, SignatureError
 from forebear.formats.dsse import Envelope
 from forebear.formats.link import PAYLOAD_TYPE
-from forebear.gate.settings import GateSettings
 from forebear.gate.verdict import decide
 from forebear.gate.waiver import (
     PASS_WITH_WAIVERS,
@@ -28,7 +27,7 @@ from forebear.gate.waiver import (
 )
 from forebear.signing.keys import Signer, create_key, load_signer
 from forebear.signing.signer import sign_envelope, verify_envelope
-from tests.unit.gate.test_verdict import paired
+from tests.unit.gate.runs import paired, run, settings, task_run
 
 TREE = "f" * 64
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -42,9 +41,9 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 def gate(**tasks: tuple[int, int, int]) -> dict[str, Any]:
     """A verdict on a candidate with the tree ``TREE``; (losses, gains, n) of each task."""
     margins = dict.fromkeys(tasks, 0.02)
-    settings = GateSettings.model_validate({"first_release": True, "margins": margins})
     candidate, base = paired(**tasks)
-    return {**decide(candidate, [base], settings), "candidate_tree": TREE}
+    gate_settings = settings(margins=margins)
+    return {**decide(candidate, [base], gate_settings), "candidate_tree": TREE}
 
 
 FAILING = gate(mc4=(30, 14, 500))
@@ -115,10 +114,36 @@ def test_what_was_not_measured_cannot_be_waived(signer: Signer) -> None:
     assert waive(value, [waiver]) == value
 
 
-def test_contamination_cannot_be_waived(signer: Signer) -> None:
-    pair = {**FAILING["pairs"][0], "reasons": ["contaminated: 3 of 200 items"]}
-    value = {**FAILING, "pairs": [pair]}
-    assert misfit(signed(signer, terms(value)), value) == "contamination cannot be waived"
+def contaminated(source: str) -> dict[str, Any]:
+    """A verdict on a task of which two items stand in the training texts."""
+    ours, theirs = (
+        run(name, {"mc4": task_run("mc4", [1.0] * 100, source=source)})
+        for name in ("final", "base")
+    )
+    gate_settings = settings(margins={"mc4": 0.1}, contamination={})
+    found = {"sets": {"mc4": {"all": ["00000", "00001"]}}}
+    return {**decide(ours, [theirs], gate_settings, found), "candidate_tree": TREE}
+
+
+def test_contamination_of_the_golden_set_cannot_be_waived(signer: Signer) -> None:
+    golden = contaminated("golden/mc4.jsonl")
+    assert golden["verdict"] == "FAIL"
+    waiver = signed(signer, terms(golden))
+    assert misfit(waiver, golden) == "contamination of the golden set cannot be waived"
+    assert waive(golden, [waiver]) == golden
+
+
+def test_contamination_of_another_set_can(signer: Signer) -> None:
+    value = contaminated("mmlu_pro/test.jsonl")
+    assert value["verdict"] == "INCONCLUSIVE"
+    assert waive(value, [signed(signer, terms(value))])["verdict"] == PASS_WITH_WAIVERS
+
+
+def test_a_hard_limit_is_not_waived_beside_a_pair(signer: Signer) -> None:
+    value = {**FAILING, "limits": [{"task": "harmbench", "verdict": "FAIL"}]}
+    waiver = signed(signer, terms(value))
+    assert not misfit(waiver, value)
+    assert waive(value, [waiver]) == value
 
 
 def test_a_passing_gate_uses_no_waiver(signer: Signer) -> None:
