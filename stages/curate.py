@@ -23,9 +23,11 @@ def main(
     metrics: Path,
     takedown: Path = _NOTHING,
     opt_out: Path = _NOTHING,
+    evaluation_only: Path = _NOTHING,
     salt: Path = _NOTHING,
 ) -> None:
     """Reads the sources, holds the golden set out, filters the rest and keeps the ledger."""
+    from forebear.train.curate.evalonly import read_evaluation_only
     from forebear.train.curate.optout import read_opt_out
     from forebear.train.curate.takedown import read_salt, read_takedown
     from forebear.train.curate.work import build_corpus
@@ -39,6 +41,7 @@ def main(
         metrics=metrics,
         takedown=read_takedown(takedown, salt=read_salt(salt)),
         opt_out=read_opt_out(opt_out),
+        evaluation_only=read_evaluation_only(evaluation_only),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from forebear.errors import ConfigError, RecordError
-from forebear.train.curate import golden
+from forebear.train.curate import cells, golden
+from forebear.train.curate.golden import Item
 from forebear.train.curate.icd10cm import MIN_CODES, Code, read_codes, select
 from forebear.train.curate.params import ICD10CM, CurateParams, SourceParams
 from forebear.train.curate.render import (
@@ -31,6 +33,7 @@ class Classification:
         held: the golden codes.
         trained: the other chosen codes by category.
         taken: chosen codes that the takedown list names; used for nothing.
+        unseen: a code each of categories that no training text is about.
     """
 
     source: SourceParams
@@ -38,6 +41,19 @@ class Classification:
     held: list[Code]
     trained: dict[str, list[Code]]
     taken: list[Code]
+    unseen: tuple[Code, ...] = ()
+
+    def golden_sets(self, params: CurateParams) -> tuple[dict[str, list[Item]], dict[str, Any]]:
+        """Rows of every golden file by name, and what shortcuts score on them.
+
+        Raises:
+            ConfigError: the codes cannot give the sets, or a shortcut scores on ``mc4``.
+        """
+        sets, checks = golden.build(self.held, self.trained, params.seed)
+        seen = cells.seen(self.trained, params)
+        further = cells.build(self.held, self.unseen, seen, params.seed)
+        sizes = {"golden": len(self.held), "unseen": len(self.unseen), "seen": len(seen)}
+        return {**sets, **further}, {**checks, "cells": sizes}
 
     def selection(self) -> dict[str, int]:
         """How much of the classification this run is about."""
@@ -48,6 +64,7 @@ class Classification:
             "chapters": len({one.chapter for one in trained}),
             "trained_codes": len(trained),
             "golden_codes": len(self.held),
+            "unseen_codes": len(self.unseen),
         }
 
     def require_siblings(self, asked: Mapping[str, int]) -> None:
@@ -89,7 +106,8 @@ def read_classification(params: CurateParams, listed: TakedownList) -> Classific
             where="params.yaml: curate.sources",
         )
     codes = read_codes(source, params.chapters)
-    selected = select(codes, params)
+    chosen = select(codes, params)
+    selected = chosen.trained
     # before anything is made from them: lists, questions and golden items go with the record
     taken = [
         one for members in selected.values() for one in members if _is_listed(one, listed, params)
@@ -105,7 +123,9 @@ def read_classification(params: CurateParams, listed: TakedownList) -> Classific
         for category, members in selected.items()
         if members
     }
-    return Classification(source, len(codes), held, trained, taken)
+    split = Classification(source, len(codes), held, trained, taken)
+    texts = [draft.text for draft in classification_drafts(split, params)]
+    return replace(split, unseen=cells.unseen(chosen.unseen, texts, params))
 
 
 def _is_listed(one: Code, listed: TakedownList, params: CurateParams) -> bool:

@@ -34,6 +34,16 @@ def golden_question(title: str) -> str:
     return f'Which ICD-10-CM code means "{title}"?'
 
 
+def code_question(title: str) -> str:
+    """The wording that asks for the code in free text; no training row uses it."""
+    return f'Give only the ICD-10-CM code for "{title}".'
+
+
+def title_question(code: str) -> str:
+    """The wording that asks for the title in free text; no training row uses it."""
+    return f"Give only the title of the ICD-10-CM code {code}."
+
+
 def _windows(words: Sequence[str], n: int, ends: Container[tuple[str, str]]) -> Iterator[int]:
     """Hashes of the n-grams whose first and last word are among ``ends``."""
     # datatrove's other hash, xxhash, wants a version that the rest of the stack rules out
@@ -47,6 +57,11 @@ def _windows(words: Sequence[str], n: int, ends: Container[tuple[str, str]]) -> 
 
 # An item of fewer words would stand in any text.
 _MIN_WORDS = 5
+# A question is looked up by its first words.
+_HEAD_WORDS = 3
+_ID_LIKE = re.compile(r"\b(?:golden(?:_seen|_unseen)?|own_[a-z0-9_]+):[^\s\"',;]+")
+# Reasons that no accident explains: the stage stops.
+PASTED = ("golden_id", "golden_question")
 
 
 class GoldenIndex:
@@ -66,12 +81,25 @@ class GoldenIndex:
         self._sizes: list[int] = []
         self._names: list[str] = []
         self._ends: dict[int, set[tuple[str, str]]] = {}
-        self._codes: set[str] = set()
+        self._codes: dict[str, int] = {}
+        self._ids: set[str] = set()
+        self._questions: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+
+    def forbid(self, item: str, question: str) -> None:
+        """Takes note of an item's id and exact question: a text that holds either was pasted.
+
+        A question of fewer than three words is left out: it would stand in any text.
+        """
+        self._ids.add(item)
+        words = tuple(normalise(question).split())
+        if len(words) >= _HEAD_WORDS:
+            self._questions.setdefault(words[:_HEAD_WORDS], []).append(words)
 
     def add(self, title: str, code: str) -> None:
         """Adds the item that asks for ``code`` by ``title``."""
         self._add(normalise(f"{golden_question(title)} {code}").split(), "golden")
-        self._codes |= {code, code.replace(".", "")}
+        number = len(self._sizes) - 1
+        self._codes |= {code: number, code.replace(".", ""): number}
 
     def add_text(self, text: str, name: str) -> None:
         """Adds an item of the eval set ``name``; one of fewer than five words is passed over."""
@@ -90,23 +118,46 @@ class GoldenIndex:
         self._names.append(name)
 
     def reason(self, text: str) -> str | None:
-        """Why ``text`` is contaminated: ``golden_code``, ``golden_ngrams``, ``ID_ngrams``, or None.
+        """Why ``text`` is contaminated, or None.
 
-        ``ID`` is the name of an eval set.
+        ``golden_id``, ``golden_question`` (these come of no accident), ``golden_code``,
+        ``golden_ngrams`` or ``ID_ngrams``; ``ID`` is the name of an eval set.
         """
+        words = normalise(text).split()
+        if why := self._pasted(text, words):
+            return why
         if self.holds_code(text):
             return "golden_code"
-        words = normalise(text).split()
+        hits = self._overlapping(words)
+        return f"{self._names[min(hits)]}_ngrams" if hits else None
+
+    def items(self, text: str) -> set[int]:
+        """Numbers of the items, in the order in which they came, that ``text`` gives away."""
+        found = set(self._overlapping(normalise(text).split()))
+        for code in _CODE_LIKE.findall(text.upper()):
+            if code in self._codes:
+                found.add(self._codes[code])
+        return found
+
+    def _overlapping(self, words: Sequence[str]) -> list[int]:
         seen: Counter[int] = Counter()
         for length, ends in self._ends.items():
             for value in set(_windows(words, length, ends)):
                 seen.update(self._items.get(value, ()))
-        hits = [item for item, n in seen.items() if n / self._sizes[item] >= self.max_overlap]
-        return f"{self._names[min(hits)]}_ngrams" if hits else None
+        return [item for item, n in seen.items() if n / self._sizes[item] >= self.max_overlap]
+
+    def _pasted(self, text: str, words: Sequence[str]) -> str | None:
+        if self._ids and not self._ids.isdisjoint(_ID_LIKE.findall(text)):
+            return "golden_id"
+        for place in range(len(words) - _HEAD_WORDS + 1):
+            for question in self._questions.get(tuple(words[place : place + _HEAD_WORDS]), ()):
+                if tuple(words[place : place + len(question)]) == question:
+                    return "golden_question"
+        return None
 
     def holds_code(self, text: str) -> bool:
         """Whether a golden code stands in ``text``, with or without its dot."""
-        return not self._codes.isdisjoint(_CODE_LIKE.findall(text.upper()))
+        return any(code in self._codes for code in _CODE_LIKE.findall(text.upper()))
 
 
 class LeakGuard:
@@ -119,7 +170,9 @@ class LeakGuard:
     def __init__(self, golden: Iterable[Mapping[str, object]]) -> None:
         self._index = GoldenIndex()
         for item in golden:
-            self._index.add(str(item["description"]), str(item["code"]))
+            title = str(item["description"])
+            self._index.add(title, str(item["code"]))
+            self._index.forbid(str(item["id"]), golden_question(title))
 
     def check(self, row: Mapping[str, object]) -> None:
         """Looks at one row, as it will be written.

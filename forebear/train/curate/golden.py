@@ -28,6 +28,8 @@ Item = dict[str, Any]
 
 OPTIONS = 4
 STRATA = ("mc4_far", "mc4", "mc4_hard")
+# Files beside those; made in ``cells``.
+FURTHER = ("golden_unseen", "golden_seen", "code", "title")
 
 # Draws of the options tried before the build gives up on its shortcuts; the first is the usual.
 _DRAWS = 8
@@ -84,8 +86,15 @@ def build(
         seed: of the pipeline.
 
     Raises:
-        ConfigError: shortcuts stay outside chance in every draw.
+        ConfigError: too few chapters, or shortcuts stay outside chance in every draw.
     """
+    n_chapters = len({one.chapter for one in held})
+    if n_chapters < OPTIONS:
+        raise ConfigError(
+            f"the golden codes are of {n_chapters} chapters, {OPTIONS} are needed",
+            where="params.yaml: curate.chapters",
+            fix="name more letters, or raise curate.golden.n",
+        )
     low, high = chance_interval(len(held))
     for draw in range(_DRAWS):
         sets = {name: _rows(name, held, trained, (seed, draw)) for name in STRATA}
@@ -119,10 +128,15 @@ def _rows(
                 "code": code.code,
                 "choices": [*others[:place], code.code, *others[place:]],
                 "answer": place,
-                "stratum": f"chapter-{code.chapter:02d}",
+                "stratum": stratum(code),
             }
         )
     return rows
+
+
+def stratum(one: Code) -> str:
+    """What a limit is spread over, and what results are shown by."""
+    return f"chapter-{one.chapter:02d}"
 
 
 def _others(

@@ -74,7 +74,7 @@ def read_codes(source: SourceParams, chapters: Sequence[str] | None) -> list[Cod
     return found
 
 
-def _with_notes(one: Code) -> Code:
+def with_notes(one: Code) -> Code:
     """The code with its notes; read for the chosen codes alone, as there are many others."""
     import simple_icd_10_cm as icd
 
@@ -118,11 +118,28 @@ def letters(chapters: Sequence[str] | None) -> frozenset[str]:
     )
 
 
-def select(codes: Iterable[Code], params: CurateParams) -> dict[str, list[Code]]:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The codes that a run is about, by category.
+
+    Attributes:
+        trained: of the chosen categories; the golden codes are still among them.
+        unseen: of categories that no training text is about.
+    """
+
+    trained: dict[str, list[Code]]
+    unseen: dict[str, list[Code]]
+
+
+# At most one category in so many is held out whole.
+_UNSEEN_SHARE = 5
+
+
+def select(codes: Iterable[Code], params: CurateParams) -> Selection:
     """Chosen codes by category: categories spread over chapters, codes over categories.
 
     Codes whose title another code has too, after normalisation, are left out, and so are
-    categories with fewer than four codes.
+    categories with fewer than four codes. The categories held out whole are the next in order.
 
     Raises:
         ConfigError: no category is left.
@@ -135,7 +152,10 @@ def select(codes: Iterable[Code], params: CurateParams) -> dict[str, list[Code]]
             by_chapter[members[0].chapter].append(category)
     for categories in by_chapter.values():
         categories.sort(key=lambda name: rank(seed, "category", name))
-    chosen = spread(by_chapter, params.max_categories)
+    n_all = sum(map(len, by_chapter.values()))
+    spare = min(params.golden.unseen, n_all // _UNSEEN_SHARE)
+    ordered = spread(by_chapter, min(n_all, params.max_categories + params.golden.unseen))
+    chosen = ordered[: min(params.max_categories, n_all - spare)]
     if not chosen:
         raise ConfigError(
             "no category has four codes with titles of their own",
@@ -146,10 +166,14 @@ def select(codes: Iterable[Code], params: CurateParams) -> dict[str, list[Code]]
         name: sorted(by_category[name], key=lambda one: rank(seed, "code", one.code))[:cap]
         for name in chosen
     }
-    return {
-        name: [_with_notes(one) for one in sorted(found, key=lambda one: one.code)]
-        for name, found in kept.items()
-    }
+    unseen = ordered[len(chosen) :][: params.golden.unseen]
+    return Selection(
+        {
+            name: [with_notes(one) for one in sorted(found, key=lambda one: one.code)]
+            for name, found in kept.items()
+        },
+        {name: by_category[name] for name in unseen},
+    )
 
 
 def _distinct(codes: Iterable[Code]) -> dict[str, list[Code]]:

@@ -119,10 +119,35 @@ def is_spdx(value: str) -> bool:
     return _LICENCE.fullmatch(value) is not None
 
 
+class OwnSetParams(_Part):
+    """A golden set of one's own: JSON lines, each with ``id``, ``prompt`` and ``answer``."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")
+    path: str = Field(min_length=1)
+
+
 class GoldenParams(_Part):
-    """Size of the golden set; below 50 items no gate can pass."""
+    """Sizes of the golden set's cells; below 50 items no gate can pass.
+
+    Attributes:
+        n: codes held out of categories that are trained.
+        unseen: categories held out whole, a code of each; as many as there are, at most a fifth.
+        seen: trained codes that are asked for in the golden set's words.
+        own: further sets, measured as ``own_NAME``.
+    """
 
     n: int = Field(ge=4)
+    unseen: int = Field(default=100, ge=0)
+    seen: int = Field(default=100, ge=0)
+    own: tuple[OwnSetParams, ...] = Field(default=(), strict=False)
+
+    @field_validator("own")
+    @classmethod
+    def _names_differ(cls, value: tuple[OwnSetParams, ...]) -> tuple[OwnSetParams, ...]:
+        names = [one.name for one in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two golden sets have the same name")
+        return value
 
 
 class DecontaminationParams(_Part):

@@ -20,24 +20,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebear.errors import ConfigError, RecordError
-from forebear.train.curate import golden as golden_set
+from forebear.train.curate import cells, ownset
 from forebear.train.curate.classification import (
     Classification,
     classification_drafts,
     read_classification,
 )
-from forebear.train.curate.decontaminate import GoldenIndex, LeakGuard
+from forebear.train.curate.decontaminate import (
+    PASTED,
+    GoldenIndex,
+    LeakGuard,
+    golden_question,
+)
+from forebear.train.curate.evalonly import refuse_benchmarks
 from forebear.train.curate.optout import OptOutList
 from forebear.train.curate.params import ICD10CM, CurateParams
 from forebear.train.curate.render import record
 from forebear.train.curate.sources import Draft, Reject, check_source, read_pydoc, read_source
 from forebear.train.curate.takedown import FILTER, TakedownList
-from forebear.train.metrics import write_json
+from forebear.train.metrics import row_files, write_json
 from forebear.train.stage import scratch_dir
 
 if TYPE_CHECKING:
     from forebear.train.curate.gather import Gathered
-    from forebear.train.curate.pipeline import Chain, Tally
+    from forebear.train.curate.pipeline import Chain, Outcome, Tally
     from forebear.train.curate.writing import CorpusWriter, LedgerMaker
 
 _MIB = 1 << 20
@@ -81,14 +87,16 @@ def build_corpus(
     metrics: Path,
     takedown: TakedownList | None = None,
     opt_out: OptOutList | None = None,
+    evaluation_only: Mapping[str, str] | None = None,
 ) -> None:
-    """Reads every source and writes the five outs; the two lists name what must not be used.
+    """Reads every source and writes the five outs; the three lists name what must not be used.
 
     Raises:
-        ConfigError: the sources cannot give the golden set or a role stays empty.
+        ConfigError: the sources cannot give the golden set, one is a benchmark's file, or a role
+            stays empty.
         EnvironmentFailure: a package or file is not there, or a cluster refuses.
         FormatError: more rows are malformed than accepted, or a file is broken.
-        RecordError: a golden item leaked into training.
+        RecordError: a golden item leaked into training, or was pasted into a source.
     """
     # datatrove only now: it takes a second to import; of its parts one shows a progress bar
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -99,12 +107,15 @@ def build_corpus(
 
     for source in params.sources:
         check_source(source)
+    refuse_benchmarks(params.sources, evaluation_only or {})
     require_executor(params.executor)
     _say("reading the classification")
     listed = takedown or TakedownList()
     classification = read_classification(params, listed)
-    sets, checks = golden_set.build(classification.held, classification.trained, params.seed)
-    index, evals = _index(params, classification)
+    sets, checks = classification.golden_sets(params)
+    owned = ownset.read_own(params.golden.own, say=_say)
+    sets |= owned
+    index, evals = _index(params, classification, sets, owned)
     intake = Intake(params, classification, sets, evals, listed, opt_out or OptOutList())
     work = scratch_dir("curate") / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -122,11 +133,18 @@ def build_corpus(
     made = _emptied(work)
     figures = _write(made, intake, chain, gathered)
     write_lines(made / "golden", sets)
+    for name, described in row_files(*sorted((made / "golden").iterdir())).items():
+        figures["files"][f"golden/{name}"] = described
+    for source in params.sources:
+        if source.role == "eval" and source.path is not None and source.path.endswith(".jsonl"):
+            figures["files"][f"source:{source.id}"] = row_files(Path(source.path)).popitem()[1]
     publish(made / "corpus", corpus)
     publish(made / "golden", golden)
     publish(work / "ledger", ledger)
     publish(made / "dropped", dropped)
-    write_json(metrics, {**figures, "golden": {"n": len(classification.held), **checks}})
+    own = {name: len(rows) for name, rows in owned.items()}
+    golden_figures = {"n": len(classification.held), **checks, **({"own": own} if own else {})}
+    write_json(metrics, {**figures, "golden": golden_figures})
     shutil.rmtree(work)
 
 
@@ -139,12 +157,20 @@ def _emptied(work: Path) -> Path:
 
 
 def _index(
-    params: CurateParams, classification: Classification
+    params: CurateParams,
+    classification: Classification,
+    sets: Mapping[str, list[dict[str, Any]]],
+    owned: Mapping[str, list[dict[str, Any]]],
 ) -> tuple[GoldenIndex, list[EvalDocument]]:
-    """Index of the golden set and of every declared eval set, and the latter's documents."""
+    """Index of the golden sets and of every declared eval set, and the latter's documents."""
     index = GoldenIndex(params.decontamination.ngram, params.decontamination.max_overlap)
-    for code in classification.held:
+    for code in (*classification.held, *classification.unseen):
         index.add(code.title, code.code)
+    for name, rows in sets.items():
+        for row in rows:
+            index.forbid(row["id"], row.get("prompt") or golden_question(row["description"]))
+            if name in owned:
+                index.add_text(f"{row['prompt']} {ownset.answer_of(row)}", name)
     evals = []
     for source in params.sources:
         if source.role != "eval":
@@ -200,6 +226,8 @@ def _write(made: Path, intake: Intake, chain: Chain, gathered: Gathered) -> dict
         "selection": classification.selection(),
         "rows": {role: rows.n_rows[role] for role in written},
         "bytes": {role: rows.n_bytes[role] for role in written},
+        "kept": rows.kept(),
+        "files": rows.files(),
         "dropped": {**tally.counts(), FILTER: {"listed": n_taken} if n_taken else {}},
         "takedown": {
             "entries": len(intake.takedown),
@@ -224,7 +252,8 @@ def _note_unused(intake: Intake, work: Path, maker: LedgerMaker) -> None:
     for one in intake.evals:
         maker.read(one.digest, one.n_bytes, one.source, "dropped:eval")
     classification = intake.classification
-    for codes, name in ((classification.held, "golden"), (classification.taken, FILTER)):
+    held = (*classification.held, *classification.unseen)
+    for codes, name in ((held, "golden"), (classification.taken, FILTER)):
         for code in codes:
             data = record(code).encode()
             source = classification.source.id
@@ -246,11 +275,11 @@ def _sift(
         Documents that the takedown list names by their kept form alone (a page's text, a text
         without its personal data), and instruction rows by category.
     Raises:
-        RecordError: a golden item leaked, or a document was lost on the way.
+        RecordError: a golden item leaked or was pasted, or a document was lost on the way.
     """
     from forebear.train.curate.writing import corpus_row
 
-    guard = LeakGuard(intake.sets["mc4_far"])
+    guard = LeakGuard(cells.holdout(intake.sets))
     number, n_late, asked = 0, 0, Counter[str]()
     for number, outcome in enumerate(chain.outcomes(), start=1):
         if number % _REPORT_EVERY == 0:
@@ -259,6 +288,8 @@ def _sift(
             n_late += 1
             maker.add(outcome, FILTER)
             continue
+        if outcome.reason in PASTED:
+            raise _pasted(outcome)
         tally.add(outcome)
         maker.add(outcome, outcome.dropped_by)
         if outcome.dropped_by is None:
@@ -274,6 +305,18 @@ def _sift(
             fix="report this, with the logs in the stage's scratch folder",
         )
     return n_late, asked
+
+
+def _pasted(outcome: Outcome) -> RecordError:
+    """A golden question or id stands in a source: no accident, so it is not simply dropped."""
+    what = {"golden_id": "the id", "golden_question": "the exact question"}[outcome.reason]
+    digest = hashlib.sha256(outcome.text.encode()).hexdigest()
+    return RecordError(
+        f"{what} of a golden item stands in a document of role {outcome.metadata['role']}: "
+        f"{outcome.text[:120]!a}",
+        where=f"curate: {outcome.metadata['source']}:{digest}",
+        fix="take the document out of the source; the golden set measures what was not taught",
+    )
 
 
 def _require_rows(n_rows: Mapping[str, int], roles: Iterable[str]) -> None:

@@ -59,6 +59,9 @@ class CorpusWriter:
         self._stack = ExitStack()
         self.n_rows: Counter[str] = Counter()
         self.n_bytes: Counter[str] = Counter()
+        self._n_file_bytes: Counter[str] = Counter()
+        self._fields: dict[str, list[str]] = {}
+        self._kept: dict[str, dict[str, Counter[str]]] = {}
 
     def __enter__(self) -> Self:
         for role in self._roles:
@@ -71,9 +74,33 @@ class CorpusWriter:
 
     def add(self, role: str, row: Mapping[str, Any]) -> None:
         """Writes one row."""
-        self._streams[role].write(strictjson.dumps(dict(row)))
+        line, n_text = strictjson.dumps(dict(row)), len(_text_of(row).encode())
+        self._streams[role].write(line)
         self.n_rows[role] += 1
-        self.n_bytes[role] += len(_text_of(row).encode())
+        self.n_bytes[role] += n_text
+        self._n_file_bytes[role] += len(line)
+        self._fields.setdefault(role, sorted(row))
+        held = self._kept.setdefault(str(row["source"]), {}).setdefault(role, Counter())
+        held["documents"] += 1
+        held["bytes"] += n_text
+
+    def kept(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Documents and bytes of text by source and role."""
+        return {
+            source: {role: dict(held) for role, held in sorted(roles.items())}
+            for source, roles in sorted(self._kept.items())
+        }
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Size, number of rows and fields of the first row of each file, by its name."""
+        return {
+            f"{role}.jsonl": {
+                "size_bytes": self._n_file_bytes[role],
+                "rows": self.n_rows[role],
+                "fields": self._fields.get(role, []),
+            }
+            for role in self._roles
+        }
 
 
 def _text_of(row: Mapping[str, Any]) -> str:

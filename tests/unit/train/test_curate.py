@@ -251,7 +251,8 @@ def test_every_kept_row_has_a_leaf_under_the_written_root(
     assert {row["id"].partition(":")[2] for row in training} == {row.key for row in kept}
     written = strictjson.parse_canonical((built / "ledger" / "root.json").read_bytes(), where="")
     assert written == ledger.descriptor(kept, intake)
-    assert sum(row.fate == "dropped:golden" for row in intake) == 12
+    held = [*rows(built / "golden" / "mc4.jsonl"), *rows(built / "golden" / "golden_unseen.jsonl")]
+    assert sum(row.fate == "dropped:golden" for row in intake) == len(held) > 12
 
 
 def test_a_declared_eval_set_is_read_held_against_the_others_and_used_for_nothing(
@@ -350,8 +351,8 @@ def test_a_leaked_golden_item_stops_the_stage() -> None:
     golden = [{"id": "golden:K81.0", "code": "K81.0", "description": "Acute cholecystitis"}]
     clean = {"id": "a:1", "text": "Chronic cholecystitis: K81.1"}
     require_no_leak(golden, [clean])
-    question = 'Which ICD-10-CM code means "Acute cholecystitis"? K81.0'
-    for text in ("K81.0: Acute cholecystitis", "see K810.", question):
+    question = 'Which ICD-10-CM code means "Acute cholecystitis"?'
+    for text in ("K81.0: Acute cholecystitis", "see K810.", f"{question} K81.0", question):
         with pytest.raises(RecordError) as error:
             require_no_leak(golden, [clean, {"id": "a:2", "text": text}])
         assert error.value.where == "curate: a:2"
@@ -364,7 +365,7 @@ def test_a_text_that_repeats_a_long_golden_title_is_contaminated_and_a_sibling_i
     )
     index = GoldenIndex()
     index.add(title, "S72.322E")
-    assert index.reason(f"Which ICD-10-CM code means {title}") == "golden_ngrams"
+    assert index.reason(f"They ask: Which ICD-10-CM code means {title}") == "golden_ngrams"
     assert index.reason(title.replace("left", "right") + ": S72.321E") is None
 
 
