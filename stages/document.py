@@ -1,8 +1,9 @@
 """The documents: model card and hub card, every figure bound to its signed evidence.
 
 Reads links and public keys, which no other stage but ``attest`` may; it never meets a private
-key. Besides the files named as options it reads each stage's ``metrics.json``, which the stage's
-link names and ``dvc.yaml`` lists under deps.
+key. What only an authority may read goes to an out of its own, which is not shipped; the index
+among the public documents names its files by digest. Besides the files named as options it reads
+each stage's ``metrics.json``, which the stage's link names and ``dvc.yaml`` lists under deps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from forebear.documents.build import Inputs, build_documents, write_documents
 from forebear.documents.facts import ReleaseParams
+from forebear.documents.registry import RESTRICTED
 from forebear.train.stage import StageParams, read_params, stage
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ def main(
     declarations: Path,
     trust: Path,
     out: Path,
+    restricted: Path,
+    approvals: Path | None = None,
+    previous: Path | None = None,
 ) -> None:
     """Writes the documents of the release; drafts where people still owe a statement."""
     del params  # validated; the documents show the params as the recorder will sign them
@@ -46,9 +51,16 @@ def main(
             ledger=ledger,
             verdict=verdict,
             params={name: values[name] for name in ("seed", "document")},
+            previous=previous,
+            approvals=approvals,
         )
     )
-    write_documents(files, out)
+    public = {name: data for name, data in files.items() if not name.startswith(RESTRICTED)}
+    write_documents(public, out)
+    write_documents(
+        {name.removeprefix(RESTRICTED): files[name] for name in files.keys() - public.keys()},
+        restricted,
+    )
     if facts.draft:
         _LOG.warning("drafts: %d required declarations are missing", len(facts.missing))
 

@@ -1,8 +1,8 @@
-"""What people declare: the fields, their guidance, and the strict reader of the file they write.
+"""What people declare: the strict reader of the file they write.
 
-The reader refuses unknown keys, values of the wrong type, YAML anchors and repeated keys, all
-faults in one message. It decides nothing about the truth of a statement, and never fills one in:
-a placeholder counts as missing.
+The reader refuses unknown keys, YAML anchors and repeated keys, all faults in one message. A field
+with a placeholder, or with a value of the wrong type, counts as missing and is told as such, so
+that a draft can still be written. It decides nothing about the truth of a statement.
 
 Source: compliance page, sections 3.1 and 3.2.
 """
@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from forebear.documents.fields import FIELDS, UNKNOWN_TEXT, Field
+from forebear.documents.kinds import fault_of, is_date, is_placeholder
 from forebear.documents.strictyaml import parse_mapping
 from forebear.documents.values import Declarer, Missing, Row, Value, unknown
 from forebear.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import JsonValue
 
+    from forebear.documents.values import Facts
+
 _BY = "declared_by"
-_WEB = re.compile(r"https?://[!#-&(-;=?-\[\]_a-z~|]+")
-_MAIL = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
-_PLAIN = Field("", "date", "", "")
-_PLACEHOLDERS = {"", "todo", "tbd", "fixme", "lorem", "xxx", "..."}
+_SHOWN_FAULTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Declarations:
         sha256: digest of the file; None when there is no file.
         values: by fact id; a field that is not declared is unknown.
         tables: fields that are lists of mappings.
-        missing: required fields without a usable declaration, sorted by field.
+        missing: required fields without a usable declaration, and all that cannot be used.
     """
 
     sha256: str | None
@@ -54,158 +52,128 @@ def parse_declarations(data: bytes | None, *, where: str) -> Declarations:
     """The declarations in ``data``; all fields missing when it is None.
 
     Raises:
-        ConfigError: every fault of the file, one line each.
+        ConfigError: every fault of the file's form, one line each.
     """
     tree: dict[str, Any] = {} if data is None else parse_mapping(data, where=where)
     sha256 = None if data is None else hashlib.sha256(data).hexdigest()
     faults: list[str] = []
     _check_keys(tree, "", faults)
-    values: dict[str, Value] = {}
-    tables: dict[str, tuple[Row, ...]] = {}
-    missing: list[Missing] = []
-    reader = _Reader(sha256 or "", values, tables, faults)
+    reader = _Reader(sha256 or "", {}, {}, [])
     for field in FIELDS:
         raw = _lookup(tree, field.id)
-        code = _absence(field, raw)
+        code, detail = _absence(field, raw)
         if code is None:
             by = _declarer(tree, field.id, faults)
-            reader.read(field, raw, by)
+            if by is not None:
+                reader.read(field, raw, by)
             continue
-        reason = f"not declared; {field.supplier} can supply it"
-        if raw == UNKNOWN_TEXT:
-            reason = "declared as unknown"
-        if field.kind != "rows":
-            values[field.id] = unknown(reason)
-        else:
-            tables[field.id] = ()
-        if field.required and not (raw == UNKNOWN_TEXT and field.unknown_ok):
-            missing.append(
-                Missing(code=code, field=field.id, label=field.label, supplier=field.supplier)
-            )
+        reader.leave_out(field, raw, code, detail)
     if faults:
         raise ConfigError(
             f"{len(faults)} fault(s)\n" + "\n".join(f"  {line}" for line in sorted(set(faults))),
             where=where,
             fix="correct the keys named above; cards/declarations.example.yaml shows each field",
         )
-    return Declarations(sha256, values, tables, tuple(sorted(missing, key=lambda m: m.field)))
+    missing = tuple(sorted(reader.missing, key=lambda one: one.field))
+    return Declarations(sha256, reader.values, reader.tables, missing)
 
 
-def _absence(field: Field, raw: Any) -> Any:
-    """Why the field has no usable value (a check code), or None when it has one."""
+def declared_in(facts: Facts) -> Declarations:
+    """The declarations that facts were made with, taken back out of them."""
+    values = {f.fact: facts.values[f.fact] for f in FIELDS if f.fact in facts.values}
+    tables = {f.fact: facts.tables[f.fact] for f in FIELDS if f.fact in facts.tables}
+    missing = tuple(one for one in facts.missing if not one.detail.startswith(CONDITION))
+    return Declarations(facts.declarations_sha256, values, tables, missing)
+
+
+CONDITION = "required because "
+
+
+def missing_field(field: Field, code: Any, detail: str = "") -> Missing:
+    """The notice that stands for a field in the documents."""
+    return Missing(
+        code=code, field=field.id, label=field.label, supplier=field.supplier, detail=detail
+    )
+
+
+def _absence(field: Field, raw: Any) -> tuple[str | None, str]:
+    """Why the field has no usable value (a check code, what is wrong), or None when it has one."""
     if raw is None or (isinstance(raw, (list, dict)) and not raw):
-        return "C101"
+        return "C101", ""
     items = raw if isinstance(raw, list) else [raw]
-    texts = [item.strip().lower() for item in items if isinstance(item, str)]
-    if any(text in _PLACEHOLDERS or text == field.hint.strip().lower() for text in texts):
-        return "C102"
+    if isinstance(raw, dict):
+        items = list(raw.values())
+    if any(isinstance(item, str) and is_placeholder(item, field.hint) for item in items):
+        return "C102", ""
     if raw == UNKNOWN_TEXT and UNKNOWN_TEXT not in field.choices:
-        return "C103"
-    return None
+        return "C103", ""
+    text = _fault_of_rows(field, raw) if field.kind == "rows" else fault_of(field, raw)
+    return ("C104", text) if text else (None, "")
+
+
+def _fault_of_rows(field: Field, raw: Any) -> str:
+    names = [column.name for column in field.columns]
+    if not isinstance(raw, list) or not all(isinstance(row, dict) for row in raw):
+        return f"must be a list of mappings with {', '.join(names)}"
+    faults: list[str] = []
+    for number, row in enumerate(raw):
+        for key in row:
+            if key not in names:
+                near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+                meant = f"; meant {near[0]}?" if near else ""
+                faults.append(f"[{number}]: unknown key {_short(key)}{meant}")
+        for column in field.columns:
+            value = row.get(column.name)
+            if value is None and not column.required:
+                continue
+            text = "is a placeholder" if isinstance(value, str) and is_placeholder(value) \
+                else fault_of(column, value)  # fmt: skip
+            if text:
+                faults.append(f"[{number}].{column.name}: {text} (got {_short(value)})")
+    keys = [str(row.get(field.key)) for row in raw if field.key]
+    faults += [f"{key} stands twice" for key in sorted(set(keys)) if keys.count(key) > 1]
+    more = len(faults) - _SHOWN_FAULTS
+    return "; ".join(faults[:_SHOWN_FAULTS]) + (f"; and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Collects values and faults while the fields are read."""
+    """Collects values while the fields are read."""
 
     sha256: str
     values: dict[str, Value]
     tables: dict[str, tuple[Row, ...]]
-    faults: list[str]
+    missing: list[Missing]
 
-    def read(self, field: Field, raw: Any, by: Declarer | None) -> None:
-        if field.kind == "rows":
-            self._read_rows(field, raw, by)
+    def read(self, field: Field, raw: Any, by: Declarer) -> None:
+        """Keeps what is declared; it has been checked."""
+        if field.kind != "rows":
+            self.values[field.fact] = self._declared(raw, by)
             return
-        fault = _fault(field, raw)
-        if fault:
-            self.faults.append(f"{field.id}: {fault} (got {_short(raw)})")
-        elif by is not None:
-            self.values[field.id] = self._declared(raw, by)
+        self.tables[field.fact] = tuple(
+            Row(
+                key=str(row[field.key]) if field.key else str(number),
+                cells={name: self._declared(value, by) for name, value in row.items()
+                       if value is not None},
+            )
+            for number, row in enumerate(raw)
+        )  # fmt: skip
+
+    def leave_out(self, field: Field, raw: Any, code: str, detail: str) -> None:
+        """Notes that a field has no value, and whether it should have one."""
+        admitted = raw == UNKNOWN_TEXT and (field.unknown_ok or not field.required)
+        if field.kind == "rows":
+            self.tables[field.fact] = ()
+        else:
+            reason = f"not declared; {field.supplier} can supply it"
+            self.values[field.fact] = unknown("declared as unknown" if admitted else reason)
+        if code in ("C102", "C104") or (field.required and not admitted):
+            if code == "C104" and field.kind != "rows":
+                detail = f"{detail} (got {_short(raw)})"
+            self.missing.append(missing_field(field, code, detail))
 
     def _declared(self, value: JsonValue, by: Declarer) -> Value:
         return Value(kind="declared", value=value, by=by, declarations_sha256=self.sha256)
-
-    def _read_rows(self, field: Field, raw: Any, by: Declarer | None) -> None:
-        columns = ", ".join(field.columns)
-        if not isinstance(raw, list) or not all(isinstance(row, dict) for row in raw):
-            self.faults.append(f"{field.id}: must be a list of mappings with {columns}")
-            return
-        for number, row in enumerate(raw):
-            where = f"{field.id}[{number}]"
-            unknown_keys = [_short(key) for key in row if key not in field.columns]
-            self.faults.extend(f"{where}: unknown key {key}" for key in unknown_keys)
-            for column in field.columns:
-                text = row.get(column)
-                if not isinstance(text, str) or text.strip().lower() in _PLACEHOLDERS:
-                    self.faults.append(f"{where}.{column}: must be a text (got {_short(text)})")
-        if by is not None:
-            self.tables[field.id] = tuple(
-                Row(
-                    key=str(number),
-                    cells={c: self._declared(str(row.get(c)), by) for c in field.columns},
-                )
-                for number, row in enumerate(raw)
-            )
-
-
-def _fault(field: Field, raw: Any) -> str:
-    """What is wrong with the value's type; empty when nothing is."""
-    if field.kind in _PLAIN_TYPES:
-        holds, fault = _PLAIN_TYPES[field.kind]
-        return "" if holds(raw) else fault
-    return _TYPES[field.kind](field, raw)
-
-
-def _is_country(raw: Any) -> bool:
-    return isinstance(raw, str) and re.fullmatch(r"[A-Z]{2}", raw) is not None
-
-
-def _is_list(raw: Any) -> bool:
-    return isinstance(raw, list) and all(isinstance(item, str) for item in raw)
-
-
-def _is_count(raw: Any) -> bool:
-    return isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0
-
-
-def _choice(field: Field, raw: Any) -> str:
-    return "" if raw in field.choices else f"must be one of {', '.join(field.choices)}"
-
-
-def _date(field: Field, raw: Any) -> str:
-    if isinstance(raw, str) and raw in field.choices:
-        return ""
-    try:
-        held = isinstance(raw, str) and date.fromisoformat(raw).isoformat() == raw
-    except ValueError:
-        held = False
-    also = f" or {' or '.join(field.choices)}" if field.choices else ""
-    return "" if held else f"must be a date YYYY-MM-DD{also}"
-
-
-def _address(field: Field, raw: Any) -> str:
-    if isinstance(raw, str):
-        web = re.fullmatch(_WEB, raw)
-        mail = re.fullmatch(_MAIL, raw)
-        if raw in field.choices or web or (mail and field.kind == "contact"):
-            return ""
-    return "must be an http(s) address" + (" or e-mail" if field.kind == "contact" else "")
-
-
-_PLAIN_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "text": (lambda raw: isinstance(raw, str), "must be a text"),
-    "list": (_is_list, "must be a list of texts"),
-    "bool": (lambda raw: isinstance(raw, bool), "must be true or false"),
-    "int": (_is_count, "must be a whole number"),
-    "country": (_is_country, "must be a country code of two capitals (ISO 3166-1)"),
-}
-_TYPES: Mapping[str, Callable[[Field, Any], str]] = {
-    "choice": _choice,
-    "date": _date,
-    "url": _address,
-    "contact": _address,
-}
 
 
 def _lookup(tree: Mapping[str, Any], field_id: str) -> Any:
@@ -231,9 +199,9 @@ def _declarer(tree: Mapping[str, Any], field_id: str, faults: list[str]) -> Decl
     if not isinstance(found, dict) or set(found) != {"name", "role", "date"}:
         faults.append(f"{at}: must hold name, role and date of the person who declares")
         return None
-    bad = [k for k, v in found.items() if not isinstance(v, str) or v.lower() in _PLACEHOLDERS]
+    bad = [k for k, v in found.items() if not isinstance(v, str) or is_placeholder(v)]
     faults += [f"{at}.{key}: must be a text" for key in bad]
-    if "date" not in bad and _date(_PLAIN, found["date"]):
+    if "date" not in bad and not is_date(found["date"]):
         faults.append(f"{at}.date: must be a date YYYY-MM-DD (got {_short(found['date'])})")
         return None
     return None if bad else Declarer(**found)

@@ -8,15 +8,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from forebear.documents.cards import HUB_SECTIONS, OECD_SECTIONS
-from forebear.documents.fields import FIELDS_BY_ID
-from forebear.documents.layout import Lines, Table
+from forebear.documents.locale import load_locale
 
-_LABEL = re.compile(r"- \*\*(.+?):\*\* ")
-_CAPTION = re.compile(r"\*\*(.+)\*\*")
+_LABEL = re.compile(r"(?:[-*] \*\*|<li><strong>)(.+?):?(?:\*\*|</strong>) ")
+_CAPTION = re.compile(r"(?:\*\*|<caption>)(.+?)(?:\*\*|</caption>)")
+_ROW = re.compile(r"\| (.*?)\s\[|<th scope=\"row\">(.*?)\s<a")
 _SHOWN = 90
 
 
@@ -47,33 +46,23 @@ def _figure(lines: Sequence[str], number: int) -> str:
     line = lines[number]
     label = _LABEL.match(line)
     if label is not None:
-        return _facts_by_label().get(label[1], label[1])
-    if not line.startswith("| "):
+        return _ids("fact").get(label[1], label[1])
+    row = next((m for m in map(_ROW.match, reversed(lines[: number + 1])) if m), None)
+    if row is None:
         return ""
-    for above in reversed(lines[:number]):
+    for above in reversed(lines[: number + 1]):
         caption = _CAPTION.fullmatch(above)
         if caption is not None:
-            fact = _tables_by_caption().get(caption[1], caption[1])
-            return f"{fact}[{_short(line.removeprefix('| ').partition(' [')[0])}]"
+            table = _ids("table").get(caption[1], caption[1])
+            return f"{table}[{_short(row[1] or row[2])}]"
     return ""
 
 
-def _facts_by_label() -> dict[str, str]:
-    return {
-        label or FIELDS_BY_ID[fact].label: fact
-        for plan in _plans()
-        if isinstance(plan, Lines)
-        for fact, label in plan.facts
-    }
-
-
-def _tables_by_caption() -> dict[str, str]:
-    return {plan.caption: plan.fact for plan in _plans() if isinstance(plan, Table)}
-
-
-def _plans() -> Iterator[Any]:
-    for section in (*OECD_SECTIONS, *HUB_SECTIONS):
-        yield from section.plans
+def _ids(kind: str) -> dict[str, str]:
+    """Id of a fact or a table by its label."""
+    beginning = f"{kind}."
+    labels = load_locale().labels.items()
+    return {text: key.removeprefix(beginning) for key, text in labels if key.startswith(beginning)}
 
 
 def _difference_in_json(expected: bytes, found: bytes) -> str:

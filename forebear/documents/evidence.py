@@ -33,6 +33,10 @@ RUN = ("byproducts", "forebear")  # where a link keeps what the recorder measure
 ABSENT = object()
 
 
+class MissingEvidence(EnvironmentFailure):
+    """A file that a link signs is not there to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedFile:
     """One file as parsed JSON, with the link that signs it.
@@ -216,6 +220,23 @@ class Evidence:
         found = sorted(p for p in self._links[stage][1].products if p.rpartition("/")[2] == name)
         return found[0] if found else None
 
+    def products(self, stage: str) -> list[str]:
+        """Paths of the files that the stage wrote, sorted."""
+        return sorted(p for p in self._links[stage][1].products if not p.startswith(TREE))
+
+    def links(self) -> dict[str, Link]:
+        """Every link by its stage."""
+        return {stage: link for stage, (_, link) in self._links.items()}
+
+    def lists(self, stage: str, tree: str, name: str) -> bool:
+        """Whether a directory product of the stage holds a file of this name at its top."""
+        return f"{tree.removeprefix(TREE)}/{name}" in self._links[stage][1].products
+
+    def inside(self, stage: str, tree: str, name: str) -> SignedFile | None:
+        """The JSON file ``name`` of a directory product; None when the link lists none."""
+        path = f"{tree.removeprefix(TREE)}/{name}"
+        return self.file(path) if self.lists(stage, tree, name) else None
+
     def tree_producer(self, digest: str) -> tuple[str, str] | None:
         """Stage and name of the directory product with this digest; the first to have made it."""
         for stage in self.stages:
@@ -243,6 +264,11 @@ class Evidence:
     def metrics(self, stage: str) -> SignedFile | None:
         """The figures that the stage wrote; None when it wrote none."""
         path = self.product(stage, "metrics.json")
+        return None if path is None else self.file(path)
+
+    def named(self, stage: str, name: str) -> SignedFile | None:
+        """The stage's product whose last segment is ``name``; None when there is none."""
+        path = self.product(stage, name)
         return None if path is None else self.file(path)
 
     def search(self, pointer: str) -> Value:
@@ -276,7 +302,7 @@ class Evidence:
         try:
             return (self._root / path).read_bytes()
         except OSError as error:
-            raise EnvironmentFailure(
+            raise MissingEvidence(
                 f"cannot read the evidence: {error.strerror}",
                 where=path,
                 fix="run `dvc pull`, or `dvc repro` to make it again",

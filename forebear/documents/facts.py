@@ -1,10 +1,11 @@
 """Collects the facts: evidence, release params and declarations become values.
 
 Each stage's figures are found through its signed link, so no path stands here. A figure that a
-stage did not record is unknown, with the reason; nothing is recomputed but sums and maxima over
-bound values, which list their inputs.
+stage did not record is unknown, with the reason. What follows from values (totals, licences, which
+duties may apply) is derived from them alone, in :mod:`forebear.documents.rules`, so that a verifier
+can derive it again.
 
-Source: compliance page, sections 1, 3, 5 (compute) and 9.
+Source: compliance page, sections 1, 3 and 9.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from forebear.documents.ancestors import collect_ancestors
+from forebear.documents.compute import collect_training
 from forebear.documents.data import collect_data
-from forebear.documents.evaluation import collect_evaluation
+from forebear.documents.evaluation import EvalFiles, collect_evaluation
 from forebear.documents.evidence import RUN, Evidence, SignedFile, pointer, value_of
+from forebear.documents.generators import collect_generators
+from forebear.documents.labels import collect_labels
+from forebear.documents.legal import LegalFile, load_legal
+from forebear.documents.lineage import collect_lineage
+from forebear.documents.rules import FAMILIES, apply_rules, conditional
 from forebear.documents.values import (
     EvidenceFile,
     Facts,
@@ -24,7 +32,6 @@ from forebear.documents.values import (
     Tables,
     Value,
     Values,
-    leaf_id,
     not_applicable,
     unknown,
 )
@@ -36,9 +43,6 @@ if TYPE_CHECKING:
 
     from forebear.documents.declarations import Declarations
 
-_MAX_EXACT = 2**53  # larger integers have no canonical JSON form
-_NO_TRAINING = "the stage records no training steps, so it updates no parameters"
-
 
 class ReleaseParams(BaseModel):
     """What the release is called; the ``document`` section of the params.
@@ -47,6 +51,7 @@ class ReleaseParams(BaseModel):
         name: name of the model, as it shall be published.
         version: semantic version of the release.
         notes: what is new, one line each.
+        previous: SHA-256 of the previous release's ``documents.json``; none for a first release.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -54,6 +59,7 @@ class ReleaseParams(BaseModel):
     name: str = Field(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$")
     notes: tuple[str, ...] = Field(default=(), strict=False)
+    previous: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class Sources:
@@ -77,13 +83,14 @@ class Sources:
         self.base, self.ledger, self.gate, self.comparison = base, ledger, gate, comparison
 
 
-def collect_facts(
+def collect_facts(  # noqa: PLR0913  # each named once by the caller
     evidence: Evidence,
     sources: Sources,
     *,
     own_stage: str,
     params: Mapping[str, Any],
     declarations: Declarations,
+    legal: LegalFile | None = None,
 ) -> Facts:
     """All facts of one release.
 
@@ -93,26 +100,35 @@ def collect_facts(
         own_stage: name of the stage that writes the documents.
         params: that stage's resolved params, as its link will sign them.
         declarations: what people declared.
+        legal: constants of the law; those that ship with Forebear when left out.
     """
+    law = legal or load_legal()
     release = _params_file(own_stage, params)
     values: Values = {}
     tables: Tables = {}
     _collect_model(values, tables, evidence, sources, release)
-    _collect_training(values, tables, evidence)
-    collect_data(values, tables, evidence, sources.ledger)
-    collect_evaluation(values, tables, sources.gate, sources.comparison)
+    collect_training(values, tables, evidence, declarations.tables)
+    collect_data(values, tables, evidence, sources.ledger, declarations.tables)
+    collect_generators(tables, evidence, declarations.tables)
+    collect_evaluation(values, tables, EvalFiles(evidence, sources.gate, sources.comparison))
     tables["limit.allowances"] = _allowances(evidence)
     values.update(declarations.values)
     tables.update(declarations.tables)
+    collect_lineage(values, tables, evidence)
+    collect_labels(values, tables, evidence)
+    apply_rules(values, tables, law)
     files = [file.file() for file in [*evidence.used(), release]]
+    missing = [*declarations.missing, *conditional(values, tables, declarations.missing)]
     return Facts(
         document_time=evidence.newest,
         evidence_root=evidence_root(files, declarations.sha256),
         declarations_sha256=declarations.sha256,
+        legal_version=law.version,
+        legal_sha256=law.sha256,
         evidence=tuple(files),
         values=values,
         tables=tables,
-        missing=declarations.missing,
+        missing=tuple(sorted(missing, key=lambda one: one.field)),
     )
 
 
@@ -142,31 +158,75 @@ def _collect_model(
     values["model.name"] = release.value("/document/name", reason=section)
     values["model.version"] = release.value("/document/version", reason=section)
     values["release.changes"] = release.value("/document/notes", reason="no notes are given")
+    values["release.previous"] = (
+        release.value("/document/previous")
+        if release.get("/document/previous") is not None
+        else not_applicable("no previous release is named, so this is the first")
+    )
     final = _final_model(evidence, sources.gate)
     values["model.digest"] = (
         unknown("no measured checkpoint is the output of a signed stage")
         if final is None
         else evidence.link(final[0]).value(pointer("products", final[1], "sha256"))
     )
+    tables["model.files"] = () if final is None else _model_files(evidence, *final)
     figures = None if final is None else evidence.metrics(final[0])
+    config = None if final is None else evidence.inside(*final, "config.json")
     base = value_of(sources.base, "the base stage left no description")
     own = base if figures is None else figures.value
+    configured = base if config is None else config.value
+    _collect_shape(values, own, base, configured)
+    values["use.chat_template_sha256"] = base("/chat_template_sha256")
+    _collect_base(values, base)
+    values["train.forgetting"] = evidence.search("/validation/forgetting")
+    tables["model.ancestors"] = collect_ancestors(evidence, sources.base)
+    tables["use.software"] = _software(evidence, sources.gate)
+
+
+def _collect_shape(values: Values, own: Any, base: Any, configured: Any) -> None:
+    """Sizes and formats: what the final stage counted, else its configuration, else the base's."""
     counted = own("/n_params", unit="parameters")
     values["model.params_total"] = (
         counted if counted.kind == "computed" else base("/parameters/total", unit="parameters")
     )
-    values["model.params_active"] = base("/parameters/active", unit="parameters")
+    active = own("/n_params_active", unit="parameters")
+    values["model.params_active"] = (
+        active if active.kind == "computed" else base("/parameters/active", unit="parameters")
+    )
     stored = own("/dtype")
     values["model.dtype"] = stored if stored.kind == "computed" else base("/dtype")
-    values["model.architecture"] = base("/architecture")
-    values["model.context_length"] = base("/context_length", unit="tokens")
-    values["model.vocab_size"] = base("/vocabulary", unit="entries")
-    values["use.chat_template_sha256"] = base("/chat_template_sha256")
+    for name, of_config, of_base, unit in (
+        ("architecture", "/architectures/0", "/architecture", None),
+        ("context_length", "/max_position_embeddings", "/context_length", "tokens"),
+        ("vocab_size", "/vocab_size", "/vocabulary", "entries"),
+    ):
+        found = configured(of_config, unit=unit)
+        values[f"model.{name}"] = found if found.kind == "computed" else base(of_base, unit=unit)
+    for name, at, unit in (
+        ("layers", "/num_hidden_layers", "layers"),
+        ("hidden_size", "/hidden_size", None),
+        ("attention_heads", "/num_attention_heads", "heads"),
+        ("experts", "/num_local_experts", "experts"),
+    ):
+        values[f"model.{name}"] = configured(at, unit=unit, reason="not in the configuration")
+    family = configured("/model_type", reason="the configuration names no type")
+    known = FAMILIES.get(str(family.value))
+    values["model.architecture_family"] = (
+        family.model_copy(update={"value": known, "method": "family by model type"})
+        if known
+        else unknown("the configuration's type is not in the table of families")
+    )
+    values["model.max_input"] = values["model.max_output"] = values["model.context_length"]
+
+
+def _collect_base(values: Values, base: Any) -> None:
+    """What is known of the original model."""
+    values["model.base.name"] = base("/repo")
+    values["model.base.revision"] = base("/revision", reason="the source has no revision")
+    values["model.base.licence"] = base("/licence")
     values["model.base.languages"] = base("/languages")
     values["model.base.signature"] = base("/upstream_signature")
-    values["train.forgetting"] = evidence.search("/validation/forgetting")
     values["model.base.tuned"] = base("/instruction_tuned/evidence")
-    tables["model.ancestors"] = _ancestors(evidence, sources.base)
 
 
 def _final_model(evidence: Evidence, gate: SignedFile | None) -> tuple[str, str] | None:
@@ -175,142 +235,43 @@ def _final_model(evidence: Evidence, gate: SignedFile | None) -> tuple[str, str]
     return evidence.tree_producer(digest) if isinstance(digest, str) else None
 
 
-def _ancestors(evidence: Evidence, base: SignedFile | None) -> tuple[Row, ...]:
+def _model_files(evidence: Evidence, stage: str, tree: str) -> tuple[Row, ...]:
+    """The files of the released checkpoint with their digests."""
+    link = evidence.link(stage)
+    folder = tree.partition(":")[2]
     rows = []
-    if base is not None:
-        rows.append(
-            Row(
-                key="base",
-                cells={
-                    "name": base.value("/repo"),
-                    "relation": base.value("/relation"),
-                    "revision": base.value("/revision", reason="the source has no revision"),
-                    "licence": base.value("/licence"),
-                },
-            )
-        )
-    for stage in evidence.stages:
-        figures = evidence.metrics(stage)
-        if figures is not None and figures.get("/teacher/name") is not None:
-            rows.append(
-                Row(
-                    key=f"teacher:{stage}",
-                    cells={
-                        "name": figures.value("/teacher/name"),
-                        "relation": figures.value("/method"),
-                        "revision": figures.value(
-                            "/teacher/tree", "/teacher/revision", reason="the teacher has none"
-                        ),
-                        "licence": figures.value(
-                            "/teacher/licence", "/teacher/terms", reason="not recorded"
-                        ),
-                    },
-                )
-            )
+    for path in evidence.products(stage):
+        if path.startswith(f"{folder}/"):
+            sha256 = link.value(pointer("products", path, "sha256"))
+            name = sha256.model_copy(
+                update={"value": path, "method": "name of the key",
+                        "evidence": (link.ref(pointer("products", path)),)}
+            )  # fmt: skip
+            rows.append(Row(key=path[len(folder) + 1 :], cells={"path": name, "sha256": sha256}))
     return tuple(rows)
 
 
-def _collect_training(values: Values, tables: Tables, evidence: Evidence) -> None:
-    rows = tuple(_stage_row(evidence, stage) for stage in evidence.stages)
-    tables["train.stages"] = rows
-    flop = "train.flop_modification"
-    values[flop] = _total(rows, ("flop",), "FLOP", estimate=True, what="compute")
-    values[f"{flop}_cumulative"] = _total(
-        rows, ("flop", "flop_sampling"), "FLOP", estimate=True, what="compute"
-    )
-    values["train.flop_base"] = unknown("no published figure for the original model is recorded")
-    values["train.wall_seconds"] = _total(rows, ("wall",), "seconds", what="time")
-    values["train.cpu_seconds"] = _total(rows, ("cpu",), "seconds", what="processor time")
-    values["train.peak_memory"] = _total(rows, ("memory",), "bytes", what="memory", largest=True)
-    values["train.energy_modification"] = _total(rows, ("energy",), "kWh", what="energy")
-
-
-def _stage_row(evidence: Evidence, stage: str) -> Row:
-    link = evidence.link(stage)
-    figures = evidence.metrics(stage)
-    of = value_of(figures, "the stage writes no figures")
-
-    def run(*names: str, unit: str | None = None) -> Value:
-        return link.value(
-            pointer(*RUN, *names), reason="not recorded in the stage's link", unit=unit
-        )
-
-    trains = figures is not None and figures.get("/flop", "/steps", "/loss_first") is not None
-    idle = not_applicable(_NO_TRAINING)
-    method = {"method": str(figures.get("/flop_method") or "6·N·D")} if figures else {}
-    cells = {
-        "name": link.value("/name"),
-        "method": of("/method")
-        if figures is not None and figures.get("/method") is not None
-        else not_applicable("the stage names no method"),
-        "tokens": of("/tokens", unit="tokens") if trains else idle,
-        "tokens_padded": of("/tokens_padded", unit="tokens") if trains else idle,
-        "flop": of("/flop", unit="FLOP", estimate=True, **method) if trains else idle,
-        "flop_sampling": of("/sampling/flop", unit="FLOP", estimate=True, **method)
-        if figures is not None and figures.get("/sampling/flop") is not None
-        else not_applicable("the stage generates no training text"),
-        "loss_first": of("/loss_first") if trains else idle,
-        "loss_last": of("/loss_last") if trains else idle,
-        "steps": of("/steps", unit="steps") if trains else idle,
-        "started": run("started"),
-        "ended": run("ended"),
-        "wall": run("wall_s", unit="seconds"),
-        "cpu": run("cpu_s", unit="seconds"),
-        "memory": run("max_rss_bytes", unit="bytes"),
-        "energy": link.value(
-            pointer(*RUN, "energy", "kwh"), unit="kWh", reason="no meter was read"
-        ),
-        "processor": run("machine", "cpu"),
-        "cores": run("machine", "cores", unit="cores"),
-        "commit": run("git", "commit"),
-        "uncommitted": run("git", "dirty"),
-        "confinement": run("confinement", "level"),
-    }
-    return Row(key=stage, cells=cells)
-
-
-def _total(  # noqa: PLR0913  # named arguments, each said once per total
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    unit: str,
-    *,
-    what: str,
-    estimate: bool = False,
-    largest: bool = False,
-) -> Value:
-    """Sum (or maximum) over cells that are known; unknown when none is, or any is missing.
-
-    Cells that do not apply add nothing. A sum with an unknown part would be a lower bound that
-    looks like a total, so it is shown as unknown.
-    """
-    cells = [(leaf_id("train.stages", row.key, c), row.cells[c]) for row in rows for c in columns]
-    lacking = [name for name, cell in cells if cell.kind == "unknown"]
-    known = {name: v for name, cell in cells if isinstance(v := cell.value, (int, float))}
-    if lacking or not known:
-        n = len(lacking)
-        return unknown(f"{what} is not recorded for {n} stage{'s' if n != 1 else ''}")
-    return Value(
-        kind="computed",
-        value=total_of(list(known.values()), largest=largest),
-        unit=unit,
-        estimate=estimate,
-        method="maximum" if largest else "sum",
-        inputs=tuple(known),
-    )
-
-
-def total_of(numbers: Sequence[Any], *, largest: bool) -> Any:
-    """Sum, or maximum, in the order given; as a float where an integer has no canonical form.
-
-    Raises:
-        TypeError: they cannot be added or compared.
-    """
-    if not numbers:
-        raise TypeError("nothing is to be added")
-    result = max(numbers) if largest else sum(numbers)
-    if isinstance(result, int) and abs(result) >= _MAX_EXACT:
-        return float(result)
-    return result
+def _software(evidence: Evidence, gate: SignedFile | None) -> tuple[Row, ...]:
+    """Libraries that ran the measured checkpoint, with their versions."""
+    name = None if gate is None else gate.get("/candidate")
+    for stage in evidence.stages:
+        run = evidence.named(stage, "run.json")
+        tasks = None if run is None or run.get("/name") != name else run.get("/tasks")
+        if run is None or not isinstance(tasks, dict):
+            continue
+        found: dict[str, Row] = {}
+        for task in sorted(tasks):
+            at = pointer("tasks", task, "identity", "software")
+            listed = run.get(at)
+            for library in sorted(listed if isinstance(listed, dict) else {}):
+                place = f"{at}{pointer(library)}"
+                label = Value(kind="computed", value=library, method="name of the key",
+                              evidence=(run.ref(place),))  # fmt: skip
+                found.setdefault(
+                    library, Row(key=library, cells={"name": label, "version": run.value(place)})
+                )
+        return tuple(found[key] for key in sorted(found))
+    return ()
 
 
 def _allowances(evidence: Evidence) -> tuple[Row, ...]:

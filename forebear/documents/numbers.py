@@ -24,7 +24,8 @@ def format_number(number: float, unit: str | None) -> str:
         return _duration(number)
     if unit == "FLOP":
         return f"{_power(number)} FLOP"
-    text = _count(number) if float(number).is_integer() else _decimal(number)
+    whole = float(number).is_integer() or abs(number) >= _EXACT
+    text = _count(round(number)) if whole else _decimal(number)
     return f"{text} {unit}" if unit else text
 
 

@@ -1,7 +1,7 @@
-"""Filled sections become Markdown and JSON; every text that is not ours is escaped.
+"""The JSON of a document becomes Markdown; every text that is not ours is escaped.
 
 Jinja2 runs with autoescape on, and its last step before output is our own escape, so a template
-cannot forget it. Declared text may not add headings, HTML, links or tables. Text shows three or
+cannot forget it. Declared text may not add headings, HTML, links or tables. Text shows two to
 four significant figures, JSON the exact value.
 
 Source: compliance page, sections 1, 7 and 12.
@@ -11,42 +11,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
-from forebear.documents.cards import HUB_SECTIONS, NAMES, OECD_SECTIONS, front_matter
-from forebear.documents.fields import FIELDS_BY_ID, Field
-from forebear.documents.layout import fill
+from forebear.documents.body import Body, Line
+from forebear.documents.fields import FIELDS_BY_ID
+from forebear.documents.locale import load_locale
 from forebear.documents.numbers import format_number
 from forebear.documents.strictyaml import dump_mapping
-from forebear.formats import strictjson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
 
-    from forebear.documents.values import Declarer, Facts, Missing, Value
-
-CARD = "model-card.oecd.md"
-CARD_JSON = "model-card.oecd.json"
-HUB_CARD = "README.md"
+    from forebear.documents.locale import Locale
+    from forebear.documents.values import Declarer, EvidenceFile, EvidenceRef, Source, Value
 
 _SPECIAL = re.compile(r"([\\`*_\[\]{}|#~$!])")
 _LIST_START = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
 _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_WEB = re.compile(r"https?://[!#-&(-;=?-\[\]_a-z~]+")
 _SHORT_DIGEST = 12
 _SAID_BY_LABEL = {"parameters", "entries", "steps", "items", "cores"}
 _SAID_BY_COLUMN = {"tokens", "documents"} | _SAID_BY_LABEL
-_CHOICES = {
-    "internal_only": "internal use only",
-    "sme": "small or medium enterprise",
-    "mid": "mid-sized enterprise",
-    "large": "large enterprise",
-    "free_open_source": "free and open source",
-    "open_weights_restricted": "open weights with restrictions",
-    "not_placed": "not placed on the Union market",
-}
 
 
 def trusted(text: str) -> Markup:
@@ -82,160 +71,235 @@ def _finalize(value: object) -> object:
 
 
 class Numbering:
-    """Numbers of the evidence appendix, given in the order of first use."""
+    """Numbers of the evidence appendix, in the order of first use.
 
-    def __init__(self) -> None:
+    Args:
+        values: all that the document shows.
+    """
+
+    def __init__(self, values: Iterable[Value]) -> None:
         self._rows: dict[str, tuple[int, Value]] = {}
         self._people: dict[Declarer, int] = {}
+        self._sources: dict[Source, int] = {}
+        for value in values:
+            if value.kind == "computed":
+                self._rows.setdefault(_basis(value), (len(self._rows) + 1, value))
+            elif value.kind == "declared" and value.by is not None:
+                self._people.setdefault(value.by, len(self._people) + 1)
+            elif value.kind == "reported" and value.source is not None:
+                self._sources.setdefault(value.source, len(self._sources) + 1)
 
-    def number(self, value: Value) -> int:
-        """The number of what this value rests on."""
-        key = repr((value.evidence, value.inputs, value.method))
-        if key not in self._rows:
-            self._rows[key] = len(self._rows) + 1, value
-        return self._rows[key][0]
+    def mark(self, value: Value) -> tuple[str, str]:
+        """Mark of a value and the anchor of what it rests on.
 
-    def person(self, by: Declarer) -> int:
-        """The number of a person who declares."""
-        return self._people.setdefault(by, len(self._people) + 1)
-
-    def people(self) -> list[tuple[int, Declarer]]:
-        """Number and person of each row."""
-        return [(number, by) for by, number in self._people.items()]
+        Raises:
+            KeyError: the document's appendix has no row for it.
+        """
+        if value.kind == "computed":
+            return "●", f"e{self._rows[_basis(value)][0]}"
+        if value.kind == "declared" and value.by is not None:
+            return "○", f"d{self._people[value.by]}"
+        if value.kind == "reported" and value.source is not None:
+            return "◇", f"s{self._sources[value.source]}"
+        raise KeyError(value.kind)
 
     def rows(self) -> list[tuple[int, Value]]:
         """Number and value of each row."""
         return list(self._rows.values())
 
+    def people(self) -> list[tuple[int, Declarer]]:
+        """Number of each person who declares."""
+        return [(number, by) for by, number in self._people.items()]
 
-class Renderer:
-    """Renders the documents of one set of facts.
+    def sources(self) -> list[tuple[int, Source]]:
+        """Number of each publication."""
+        return [(number, source) for source, number in self._sources.items()]
+
+    def files(self) -> list[EvidenceRef | EvidenceFile]:
+        """Each file once, by path."""
+        found = {(ref.path, ref.sha256): ref for _, value in self.rows() for ref in value.evidence}
+        return [found[key] for key in sorted(found)]
+
+
+def _basis(value: Value) -> str:
+    return repr((value.evidence, value.inputs, value.method))
+
+
+def render_markdown(document: Body) -> bytes:
+    """The document with its own evidence appendix."""
+    return _Markdown(document, Numbering(document.values()), home="").render("document.md.j2")
+
+
+def hub_card(card: Body, front_matter: Mapping[str, Any], *, oecd: Body, home: str) -> bytes:
+    """The hub's README: front matter first, marks lead into the appendix of the OECD card.
 
     Args:
-        facts: what may be shown.
+        card: what it shows.
+        front_matter: metadata of the hub, in order.
+        oecd: the document whose appendix holds the evidence.
+        home: file name of that document.
+
+    Raises:
+        KeyError: the card shows what the OECD card does not.
     """
+    writer = _Markdown(card, Numbering(oecd.values()), home=home)
+    return writer.render("README.md.j2", front_matter=trusted(dump_mapping(dict(front_matter))))
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
-        self._numbering = Numbering()
-        self._environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("forebear.documents"),
-            autoescape=True,
-            finalize=_finalize,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("forebear.documents"),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(code=code, ours=trusted)
+    return environment
+
+
+class _Markdown:
+    def __init__(self, document: Body, numbering: Numbering, *, home: str) -> None:
+        self._document = document
+        self._locale = load_locale(document.language)
+        self._numbering = numbering
+        self._home = home
+
+    def render(self, template: str, **more: Any) -> bytes:
+        """The template filled in."""
+        text = (
+            _environment()
+            .get_template(template)
+            .render(
+                doc=self._document,
+                numbering=self._numbering,
+                show=self._show,
+                missing=self._missing,
+                label=self._label,
+                say=self._say,
+                **more,
+            )
         )
-        self._environment.filters.update(missing=show_missing, code=code, ours=trusted)
+        return re.sub(r"\n{3,}", "\n\n", re.sub(r" +\n", "\n", text)).encode()
 
-    def documents(self) -> dict[str, bytes]:
-        """File name to bytes, in the order of the index."""
-        sections = [
-            {
-                "number": number,
-                "heading": section.heading,
-                "oecd": list(section.oecd),
-                "blocks": fill(section.plans, self._facts),
-            }
-            for number, section in enumerate(OECD_SECTIONS, start=1)
-        ]
-        card = self._render("model-card.oecd.md.j2", sections=sections, home="")
-        hub = self._render(
-            "README.md.j2",
-            sections=[(s.heading, fill(s.plans, self._facts)) for s in HUB_SECTIONS],
-            front_matter=trusted(dump_mapping(front_matter(self._facts))),
-            home=CARD,
-        )
-        appendix = self._render(
-            "appendix.md.j2",
-            rows=self._numbering.rows(),
-            people=self._numbering.people(),
-            home="",
-        )
-        return {
-            CARD: (card + appendix).encode(),
-            CARD_JSON: _card_json(self._facts, sections),
-            HUB_CARD: hub.encode(),
-        }
+    def _label(self, key: str, **values: object) -> Markup:
+        """Words of ours; what is put into them is escaped."""
+        text = trusted(self._locale.text(key))
+        return text.format(**values) if values else text
 
-    def _render(self, template: str, *, home: str, **values: Any) -> str:
-        def show(value: Value, fact: str = "", *, short: bool = False) -> Markup:
-            return self._show(value, fact, home, short=short)
+    def _say(self, kind: str, literal: str) -> str:
+        return self._locale.word(kind, literal)
 
-        text = self._environment.get_template(template).render(
-            facts=self._facts, show=show, **values
-        )
-        return re.sub(r"\n{3,}", "\n\n", re.sub(r" +\n", "\n", text))
+    def _missing(self, label: str, supplier: str) -> Markup:
+        """The notice that stands in place of a required declaration."""
+        word = self._locale.text("missing")
+        return Markup("**{}: {} ({})**").format(trusted(word), escape(label), escape(supplier))
 
-    def _show(self, value: Value, fact: str, home: str, *, short: bool) -> Markup:
-        """A value with its mark; ``home`` is the document that holds the appendix."""
+    def _show(
+        self, value: Value, line: Line | None = None, *, full: bool = False, unsure: bool = False
+    ) -> Markup:
+        """A value with its mark; in a table when no line is given."""
+        if line is not None and line.boxes and not isinstance(value.value, bool):
+            return escape(self._boxes(None))
         if value.kind in ("unknown", "not_applicable"):
-            if short:
-                return escape("unknown" if value.kind == "unknown" else "–")
-            name = "unknown" if value.kind == "unknown" else "not applicable"
+            if line is None and not full:
+                return escape(self._locale.text("unknown") if value.kind == "unknown" else "–")
+            name = self._locale.text(value.kind)
             return Markup("{} ({})").format(name, escape(value.reason or ""))
-        text = show_plain(value, fact, short=short)
-        if value.kind == "computed":
-            number = self._numbering.number(value)
-            return text + trusted(f" [●]({home}#e{number})")
-        if value.by is not None:
-            return text + trusted(f" [○]({home}#d{self._numbering.person(value.by)})")
-        return text + trusted(" ◇")
+        text = show_plain(value, self._locale, line, short=line is None and not full)
+        if line is not None and line.boxes:
+            text = escape(self._boxes(value.value is True))
+        if unsure and value.kind == "computed" and value.interval is None:
+            text += escape(self._locale.text("unsure"))
+        mark, anchor = self._numbering.mark(value)
+        return text + trusted(f"\u00a0[{mark}]({self._home}#{anchor})")
+
+    def _boxes(self, answer: bool | None) -> str:
+        ticked = ("☒", "☐") if answer else ("☐", "☐" if answer is None else "☒")
+        return f"{ticked[0]} {self._locale.text('yes')} {ticked[1]} {self._locale.text('no')}"
 
 
-def show_plain(value: Value, fact: str = "", *, short: bool = False) -> Markup:
+def show_plain(
+    value: Value, locale: Locale, line: Line | None = None, *, short: bool = False
+) -> Markup:
     """The value as Markdown without its mark."""
     raw = value.value
     if isinstance(raw, bool):
-        return escape("yes" if raw else "no")
+        return escape(locale.text("yes" if raw else "no"))
     if isinstance(raw, (int, float)):
-        return _show_number(raw, value, short=short)
+        # a seed is a name, no quantity
+        is_name = line is not None and line.fact.endswith(".seed")
+        return escape(str(raw)) if is_name else _show_number(raw, value, locale, short=short)
+    if isinstance(raw, dict):
+        return _show_mapping(raw, locale, line, short=short)
     if isinstance(raw, list) and len(raw) > 1 and not short:
-        return Markup("").join(Markup("\n  - {}").format(escape(str(item))) for item in raw)
+        items = (
+            Markup("\n  - {}").format(_show_text(str(one), locale, line, short=short))
+            for one in raw
+        )
+        return Markup("").join(items)
     if isinstance(raw, list):
-        return Markup("; ").join(escape(str(item)) for item in raw) or Markup("none")
-    return _show_text(str(raw), FIELDS_BY_ID.get(fact), short=short)
+        shown = Markup("; ").join(_show_text(str(one), locale, line, short=short) for one in raw)
+        return shown or escape(locale.text("none"))
+    return _show_text(str(raw), locale, line, short=short)
 
 
-def _show_text(text: str, field: Field | None, *, short: bool) -> Markup:
+def _show_mapping(
+    raw: Mapping[str, Any], locale: Locale, line: Line | None, *, short: bool
+) -> Markup:
+    """A text in several languages, or named figures."""
+    if raw and all(re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", str(key)) for key in raw):
+        if locale.language in raw:
+            return _show_text(str(raw[locale.language]), locale, line, short=short)
+        language, text = next(iter(raw.items()))
+        return _show_text(str(text), locale, line, short=short) + escape(
+            " " + locale.text("original", language=language)
+        )
+    return escape(in_words(raw, locale) or locale.text("none"))
+
+
+def in_words(value: Any, locale: Locale) -> str:
+    """Settings as a reader may take them in: no brackets, no keys of files."""
+    if isinstance(value, dict):
+        kept = {key: one for key, one in value.items() if one not in (None, [], {}, "")}
+        return "; ".join(
+            f"{locale.labels.get(f'name.{key}') or key.replace('_', ' ')}: {in_words(one, locale)}"
+            for key, one in kept.items()
+        )
+    if isinstance(value, list):
+        return ", ".join(in_words(one, locale) for one in value)
+    if isinstance(value, bool):
+        return locale.text("yes" if value else "no")
+    if isinstance(value, (int, float)):
+        return format_number(value, None)
+    if _HEX.fullmatch(str(value)):
+        return f"{str(value)[:_SHORT_DIGEST]}…"
+    return locale.word("name", str(value))
+
+
+def _show_text(text: str, locale: Locale, line: Line | None, *, short: bool) -> Markup:
     if _HEX.fullmatch(text):
         return trusted(f"`{text[:_SHORT_DIGEST]}…`" if short else f"`{text}`")
-    if field is not None and field.kind in ("url", "contact") and text.startswith("http"):
-        # the reader of declarations has made sure that no markup stands in it
+    if _WEB.fullmatch(text):
+        # the pattern lets no markup pass
         return trusted(f"<{text}>")
-    if field is not None and field.choices:
-        return escape(_CHOICES.get(text, text))
-    return escape(NAMES.get(text, text))
+    if line is not None and line.fact in FIELDS_BY_ID and FIELDS_BY_ID[line.fact].choices:
+        return escape(locale.word("choice", text))
+    return escape(locale.word("name", text))
 
 
-def _show_number(number: float, value: Value, *, short: bool) -> Markup:
-    """A number with unit, estimate and interval; all of it is our own text."""
+def _show_number(number: float, value: Value, locale: Locale, *, short: bool) -> Markup:
+    """A number with unit, estimate, bound and interval; all of it is our own text."""
     silent = _SAID_BY_COLUMN if short else _SAID_BY_LABEL
     text = format_number(number, None if value.unit in silent else value.unit)
+    if value.lower_bound:
+        text = f"≥ {text}"
     if value.estimate and not short:
-        text = f"about {text} (estimate)"
+        text = locale.text("bound" if value.lower_bound else "estimate", number=text)
     if value.interval is not None:
         low, high = (format_number(b, None) for b in (value.interval.low, value.interval.high))
-        text += f" ({value.interval.level:.0%}: {low} to {high})"
-    return trusted(text)
-
-
-def show_missing(missing: Missing) -> Markup:
-    """The notice that stands in place of a required declaration."""
-    return Markup("**MISSING: {} ({})**").format(escape(missing.label), escape(missing.supplier))
-
-
-def _card_json(facts: Facts, sections: Sequence[dict[str, Any]]) -> bytes:
-    body = {
-        "schema": "forebear.model-card.oecd/0",
-        "draft": facts.draft,
-        "document_time": facts.document_time,
-        "evidence_root": facts.evidence_root,
-        "facts_sha256": facts.sha256(),
-        "sections": [
-            {**section, "blocks": [block.to_json() for block in section["blocks"]]}
-            for section in sections
-        ],
-    }
-    return strictjson.dumps(body)
+        text += locale.text("interval", level=f"{value.interval.level:.0%}", low=low, high=high)
+    return escape(text)

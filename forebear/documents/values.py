@@ -13,14 +13,14 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, model_validator
 
 from forebear.formats import strictjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FACTS_SCHEMA = "0.1.0"
+FACTS_SCHEMA = "1.0.0"
 
 Kind = Literal["computed", "declared", "reported", "unknown", "not_applicable"]
 
@@ -80,6 +80,7 @@ class Value(_Part):
 
     Attributes:
         estimate: True when it follows from a formula over other figures, named by ``method``.
+        lower_bound: a part of it is not known, so the true figure is this or larger.
         evidence: places in signed files, at least one unless ``inputs`` are given.
         inputs: ids of the facts that a derived value is made of.
         reason: why it is unknown or not applicable.
@@ -89,6 +90,7 @@ class Value(_Part):
     value: JsonValue = None
     unit: str | None = None
     estimate: bool = False
+    lower_bound: bool = False
     method: str | None = None
     interval: Interval | None = None
     evidence: tuple[EvidenceRef, ...] = ()
@@ -124,17 +126,39 @@ class Row(_Part):
 
 
 class Missing(_Part):
-    """A required declaration that is not there.
+    """A required declaration that is not there, or one that cannot be used.
 
     Attributes:
-        code: ``C101`` absent, ``C102`` placeholder, ``C103`` unknown not accepted.
+        code: ``C101`` absent, ``C102`` placeholder, ``C103`` unknown not accepted, ``C104`` of the
+            wrong type or none of the choices.
         supplier: who can supply it.
+        detail: what is wrong with what stands there.
     """
 
-    code: Literal["C101", "C102", "C103"]
+    code: Literal["C101", "C102", "C103", "C104"]
     field: str
     label: str
     supplier: str
+    detail: str = ""
+
+
+class Approval(_Part):
+    """One required approval of the facts, and where it stands.
+
+    Attributes:
+        decision: ``approve`` or ``reject``; empty where there is none.
+        file: of the signed statement, with its digest.
+    """
+
+    role: str
+    name: str = ""
+    decision: str = ""
+    note: str = ""
+    time: str = ""
+    keyid: str = ""
+    file: str = ""
+    sha256: str = ""
+    status: Literal["valid", "out_of_date", "rejected", "untrusted_key", "same_key", "missing"]
 
 
 class EvidenceFile(_Part):
@@ -153,18 +177,24 @@ class Facts(_Part):
     Attributes:
         document_time: end time of the newest link used; no clock is read.
         evidence_root: digest over path and digest of every file used.
+        legal_version: name of the file of legal constants, with its digest.
         values: by fact id.
         tables: by fact id, rows in the order shown.
+        approvals: of these facts; they do not enter :meth:`sha256`.
     """
 
     facts_schema: str = FACTS_SCHEMA
     document_time: str
     evidence_root: str
-    declarations_sha256: str | None
+    declarations_sha256: str | None = None
+    legal_version: str = ""
+    legal_sha256: str = ""
     evidence: tuple[EvidenceFile, ...]
     values: dict[str, Value]
     tables: dict[str, tuple[Row, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    _digest: tuple[tuple[int, ...], str] | None = PrivateAttr(default=None)
 
     @property
     def draft(self) -> bool:
@@ -184,9 +214,14 @@ class Facts(_Part):
         return strictjson.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def sha256(self) -> str:
-        """Digest of the canonical JSON without the final newline."""
-        canonical = strictjson.canonical(self.model_dump(mode="json", exclude_none=True))
-        return hashlib.sha256(canonical).hexdigest()
+        """Digest of the canonical JSON without approvals and without the final newline."""
+        # kept, since every document asks for it; a copy with other parts has a digest of its own
+        parts = tuple(id(getattr(self, name)) for name in type(self).model_fields
+                      if name != "approvals")  # fmt: skip
+        if self._digest is None or self._digest[0] != parts:
+            body = self.model_dump(mode="json", exclude_none=True, exclude={"approvals"})
+            self._digest = parts, hashlib.sha256(strictjson.canonical(body)).hexdigest()
+        return self._digest[1]
 
 
 Values = dict[str, Value]

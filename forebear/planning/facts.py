@@ -65,6 +65,7 @@ class ModelFacts(_Part):
         posture: what the licence asks, one of :data:`POSTURES`; a reading, not legal advice.
         tuned: the weights under this name are instruction-tuned.
         total, active: parameters as stated, all and at work on one token.
+        tokens: that it was trained on, as stated.
         languages: inline, or the name of one of the file's ``language_lists``.
         released: publisher's date.
         as_of: when the row was last compared with its source.
@@ -79,6 +80,7 @@ class ModelFacts(_Part):
     tuned: Flag
     total: Count
     active: Count
+    tokens: Count = None
     architecture: Annotated[Architecture | None, BeforeValidator(_known)]
     context: Count
     languages: Languages

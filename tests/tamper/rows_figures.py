@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from forebear.documents.build import FACTS, INDEX, render_documents
+from forebear.documents.build import FACTS, INDEX, render_documents, write_documents
 from forebear.documents.values import Facts
+from forebear.gate.report import compare, metrics
+from forebear.gate.runs import load_run
+from forebear.gate.settings import GateSettings
+from forebear.gate.verdict import decide
 from forebear.hashing.digest import hash_tree
 from tests.support.full_release import (
     CHECKPOINT,
@@ -88,6 +92,47 @@ def _one_reference_left_out(repo: Path) -> None:
     _gate(references=[], pairs=[])(repo)
 
 
+SEARCHED = {"contamination": {"max_rate": {"golden": 0.0, "default": 0.01}}}
+CONTAMINATION = f"{VERDICT}/contamination.json"
+
+
+def searched(*ids: str, gate_ids: tuple[str, ...] | None = None) -> Edit:
+    """The verdict after a search of the training texts.
+
+    Args:
+        ids: items that ``contamination.json`` says were found.
+        gate_ids: those that the gate was told of; the same when left out.
+    """
+
+    def edit(repo: Path) -> None:
+        said, told = (
+            {"schema": "forebear/contamination/v1", "sets": {"mc4": {"all": list(found)}}}
+            for found in (ids, ids if gate_ids is None else gate_ids)
+        )
+        write_json(repo / CONTAMINATION, said)
+        runs = [load_run(repo / "data/measure" / name) for name in ("final", "base")]
+        settings = GateSettings.model_validate({**PARAMS["eval"], **SEARCHED})
+        write_json(repo / GATE, decide(runs[0], runs[1:], settings, told))
+        write_json(repo / f"{VERDICT}/comparison.json", compare(runs[0], runs[1:], settings, told))
+
+    return edit
+
+
+def against_previous(changes: Mapping[str, Any]) -> Edit:
+    """The verdict that takes the base for the previous release, as its own run calls itself."""
+
+    def edit(repo: Path) -> None:
+        ours, base = (load_run(repo / "data/measure" / name) for name in ("final", "base"))
+        others = [replace(base, name="previous")]
+        settings = GateSettings.model_validate({**PARAMS["eval"], **changes})
+        gate, comparison = decide(ours, others, settings), compare(ours, others, settings)
+        write_json(repo / GATE, gate)
+        write_json(repo / f"{VERDICT}/comparison.json", comparison)
+        write_json(repo / "data/eval/metrics.json", metrics(gate, comparison))
+
+    return edit
+
+
 def document_edit(name: str, old: str, new: str) -> Edit:
     """A shipped document edited, and the index made to agree."""
 
@@ -112,8 +157,7 @@ def facts_edit(change: Callable[[dict[str, Any]], object]) -> Edit:
         change(value)
         write_json(repo / DOCUMENTS / FACTS, value)
         facts = Facts.model_validate_json((repo / DOCUMENTS / FACTS).read_bytes())
-        for name, data in render_documents(facts).items():
-            (repo / DOCUMENTS / name).write_bytes(data)
+        write_documents(render_documents(facts), repo / DOCUMENTS)
 
     return edit
 
@@ -195,6 +239,16 @@ LIES = [
         GATE, "pairs[0] differs",
     ),
     Lie(
+        "74f-golden-items-in-the-training-texts-kept-from-the-gate", "C13",
+        {"eval": searched("q0001", gate_ids=())}, CONTAMINATION, "not what the verdict names",
+        {"eval": SEARCHED},
+    ),
+    Lie(
+        "74g-training-texts-never-searched", "C13",
+        {"eval": lambda repo: write_verdict(repo, PARAMS["eval"])},
+        GATE, "the results give 'INCONCLUSIVE'", {"eval": SEARCHED},
+    ),
+    Lie(
         "76a-figure-in-a-card", "C14",
         {"document": document_edit(CARD, "134.5 million", "13.5 million")},
         f"{DOCUMENTS}/{CARD}", "model.params_total",
@@ -211,7 +265,7 @@ LIES = [
     ),
     Lie(
         "76d-fact-and-all-documents", "C14", {"document": facts_edit(_flatter)},
-        f"{DOCUMENTS}/{FACTS}", "eval.results[mc4:base].candidate_score",
+        f"{DOCUMENTS}/{FACTS}", "eval.results[mc4:acc:base].candidate_score",
     ),
     Lie(
         "76e-interval", "C14", {"document": facts_edit(_narrow)},
@@ -219,7 +273,7 @@ LIES = [
     ),
     Lie(
         "76f-figure-of-another-place", "C14", {"document": facts_edit(_cite_another_place)},
-        f"{DOCUMENTS}/{FACTS}", "eval.results[mc4:base].reference_score",
+        f"{DOCUMENTS}/{FACTS}", "eval.results[mc4:acc:base].reference_score",
     ),
     Lie(
         "76g-figure-left-out", "C14", {"document": facts_edit(_leave_out)},

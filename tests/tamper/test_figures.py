@@ -21,6 +21,7 @@ from forebear.verify.checks.c13_gate import check_gate
 from forebear.verify.checks.c14_documents import check_documents
 from forebear.verify.result import Check, Failed, Finding, Passed, Report, Unchecked
 from forebear.verify.run import verify
+from tests.support import full_release
 from tests.support.full_release import (
     CHECKPOINT,
     DOCUMENTS,
@@ -34,7 +35,18 @@ from tests.support.full_release import (
 )
 from tests.support.release import Simulated
 from tests.tamper.case import failed, status
-from tests.tamper.rows_figures import CARD, GATE, LIES, STRICT, WAIVED, Lie, facts_edit
+from tests.tamper.rows_figures import (
+    CARD,
+    GATE,
+    LIES,
+    SEARCHED,
+    STRICT,
+    WAIVED,
+    Lie,
+    against_previous,
+    facts_edit,
+    searched,
+)
 
 CHECKS = (Check("C13", "gate", check_gate), Check("C14", "documents", check_documents))
 SIGNED = datetime(2026, 1, 12, tzinfo=UTC)
@@ -91,7 +103,7 @@ def test_an_honest_release_passes_c13_and_c14(full_case: FullCase) -> None:
     report = look(full_case.folder, full_case.built)
     assert time.process_time() - started < 3
     assert "240 results of 2 runs" in note(report, "C13")
-    assert "5 files as the facts give them" in note(report, "C14")
+    assert "files as the facts give them" in note(report, "C14")
 
 
 def test_a_repository_passes_too(full_built: Simulated, tmp_path: Path) -> None:
@@ -113,6 +125,22 @@ def test_a_lie_that_the_owner_signed_is_found(lie: Lie, tmp_path: Path) -> None:
     found = findings(report, lie.check)
     assert lie.where in {finding.path for finding in found}, found
     assert one_way((finding.text for finding in found), lie.says), found
+
+
+def test_a_verdict_after_a_clean_search_passes_c13(tmp_path: Path) -> None:
+    edit = {"eval": searched()}
+    built = build_full_release(tmp_path, edit=edit, params={"eval": SEARCHED})
+    assert note(look(built.packed, built), "C13").startswith("PASS decided again")
+
+
+def test_the_run_of_a_previous_release_is_known_by_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"first_release": False, "required": {}, "margins": {"mc4": 0.1}}
+    decided = against_previous(changes)
+    monkeypatch.setattr(full_release, "write_verdict", lambda repo, _section: decided(repo))
+    built = build_full_release(tmp_path, params={"eval": changes})
+    assert note(look(built.packed, built), "C13").startswith("PASS decided again")
 
 
 def test_only_the_named_check_sees_the_lie(tmp_path: Path) -> None:
@@ -231,7 +259,7 @@ def test_row_75_a_waiver_counts_only_from_a_trusted_owner(waived: Simulated) -> 
         ({"verdict_sha256": "b" * 64}, "another verdict"),
         ({"reference": "previous"}, "does not compare"),
         ({"delta": 0.25}, "another difference"),
-        ({"metric": "f1"}, "another difference"),
+        ({"metric": "f1"}, "does not compare mc4 by f1"),
         ({}, ""),
     ],
 )

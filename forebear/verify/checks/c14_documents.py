@@ -10,6 +10,7 @@ Rests on: compliance page, sections 1 and 3.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from forebear.formats import strictjson
 from forebear.formats.layout import LINKS, SOURCE
 from forebear.formats.link import PARAMS, Link, is_virtual, params_digest
 from forebear.signing.policy import TrustPolicy
+from forebear.verify.documents import check_approvals, check_texts, index_digests
 from forebear.verify.products import Absent, find_product, read_product, signed_params
 from forebear.verify.result import Failed, Finding, Passed, Unchecked, Verdict, counted
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from forebear.documents.values import EvidenceFile, EvidenceRef, Facts, Value
 
 _INDEX = "documents.json"
+_RESTRICTED = "restricted/"
 _SHOWN = 3
 
 
@@ -39,6 +42,7 @@ class _Count:
     equal: int = 0
     declared: int = 0
     absent: dict[str, int] = field(default_factory=dict)
+    withheld: int = 0
     foreign: bool = False
 
 
@@ -78,13 +82,16 @@ class _Documents:
         count = _Count()
         try:
             index, facts, files = self._load()
+            count.withheld = sum(name not in files for name in index_digests(index))
             findings = list(self._check_index(index, files))
             findings += self._check_facts(facts, count)
+            findings += check_approvals(self._folder, facts, files)
+            findings += self._check_previous(files)
             ours = index.get("generator_sha256") == generator_sha256()
             if ours and not findings:
                 findings += self._check_rebuilt(facts, count)
             if ours:
-                findings += self._check_texts(facts, files)
+                findings += check_texts(self._folder, index, facts, files)
         except Absent as absent:
             return Unchecked(f"the documents cannot be read: {absent}")
         except (FormatError, SignatureError) as error:
@@ -103,9 +110,15 @@ class _Documents:
 
         products = self._signed.link.products
         paths = [path for path in sorted(products) if path.startswith(self._folder)]
-        files = {
-            path.removeprefix(self._folder): read_product(self._evidence, path) for path in paths
-        }
+        files: dict[str, bytes] = {}
+        for path in paths:
+            name = path.removeprefix(self._folder)
+            try:
+                files[name] = read_product(self._evidence, path)
+            except Absent:
+                # left out of the release; its digest is compared all the same
+                if not name.startswith(_RESTRICTED):
+                    raise
         index = strictjson.parse_canonical(files[_INDEX], where=self._index)
         if not isinstance(index, dict) or index.get("schema") != INDEX_SCHEMA:
             raise FormatError(f"is no index of schema {INDEX_SCHEMA}", self._index)
@@ -124,16 +137,31 @@ class _Documents:
     def _check_index(
         self, index: Mapping[str, Any], files: Mapping[str, bytes]
     ) -> Iterator[Finding]:
-        listed = index.get("documents")
-        entries = [entry for entry in listed if isinstance(entry, dict)] \
-            if isinstance(listed, list) else []  # fmt: skip
+        digests = index_digests(index)
         products = self._signed.link.products
-        digests = {str(entry.get("path")): entry.get("sha256") for entry in entries}
-        for name in sorted((digests.keys() | files.keys()) - {_INDEX}):
-            if digests.get(name) != products.get(f"{self._folder}{name}"):
+        written = {path.removeprefix(self._folder) for path in products
+                   if path.startswith(self._folder) and not is_virtual(path)}  # fmt: skip
+        for name in sorted((digests.keys() | files.keys() | written) - {_INDEX}):
+            if digests.get(name) not in self._signed_digests(name):
                 yield Finding(f"{self._folder}{name}", "is not the file that the index lists")
         if index.get("draft") is not False and self._released_as() == "final":
             yield Finding(self._index, "calls the documents drafts, the release calls them final")
+
+    def _signed_digests(self, name: str) -> set[str]:
+        """Digests that the stage's link gives a document.
+
+        One for authorities lies in a folder of its own, so that a release can do without it.
+        """
+        products = self._signed.link.products
+        path = f"{self._folder}{name}"
+        if path in products or not name.startswith(_RESTRICTED):
+            return {products[path]} if path in products else set()
+        ending = f"/{name.removeprefix(_RESTRICTED)}"
+        return {
+            digest
+            for path, digest in products.items()
+            if path.endswith(ending) and not path.startswith(self._folder)
+        }
 
     def _released_as(self) -> object:
         return self._evidence.statement(RELEASE_BUNDLE).predicate.get("documents")
@@ -176,6 +204,17 @@ class _Documents:
             return error.what
         count.equal += not text
         return text
+
+    def _check_previous(self, files: Mapping[str, bytes]) -> Iterator[Finding]:
+        """What this release was compared with is what its stage read."""
+        from forebear.documents.registry import PREVIOUS
+
+        if PREVIOUS not in files:
+            return
+        digest = hashlib.sha256(files[PREVIOUS]).hexdigest()
+        if digest not in self._signed.link.materials.values():
+            where = f"{self._folder}{PREVIOUS}"
+            yield Finding(where, f"is no file that stage {self._signed.stage!r} read")
 
     def _check_declarations(self, facts: Facts, where: str) -> Iterator[Finding]:
         """Declared words, as far as the declarations lie here; else their digest alone."""
@@ -221,7 +260,10 @@ class _Documents:
                 inputs_of(command, self._evidence.root, params), stage=self._signed.stage
             )
             again = rebuild_facts(
-                self._links(), lambda path: read_product(self._evidence, path), inputs
+                self._links(),
+                lambda path: read_product(self._evidence, path),
+                inputs,
+                declared=facts,
             )
         except Absent as absent:
             count.absent[absent.path] = 0
@@ -231,17 +273,14 @@ class _Documents:
             return
         if (facts.document_time, facts.evidence) != (again.document_time, again.evidence):
             yield Finding(where, "lists other evidence than the signed links give")
-        said, given = (
-            {name: leaf for name, leaf in one.leaves() if leaf.kind == "computed"}
-            for one in (facts, again)
-        )
+        said, given = dict(facts.leaves()), dict(again.leaves())
         for name in sorted(said.keys() | given.keys()):
             if name not in said:
-                yield Finding(where, f"{name}: is left out, though it is measured")
+                yield Finding(where, f"{name}: is left out, though it is known")
             elif name not in given:
                 yield Finding(where, f"{name}: is no figure that the evidence gives")
             elif said[name] != given[name]:
-                yield Finding(where, f"{name}: is not bound to the evidence that it is about")
+                yield Finding(where, f"{name}: {_fault_of_binding(said[name], given[name])}")
 
     def _links(self) -> dict[str, tuple[SignedFile, Link]]:
         """The links that documents describe, as evidence of theirs."""
@@ -294,21 +333,13 @@ class _Documents:
             raise SignatureError("two stages wrote it", ref.path)
         return strictjson.parse(read_product(self._evidence, ref.path), where=ref.path)
 
-    # ── texts ──────────────────────────────────────────────────────────────────────────────────
 
-    def _check_texts(self, facts: Facts, files: Mapping[str, bytes]) -> Iterator[Finding]:
-        from forebear.documents.build import render_documents
-        from forebear.documents.difference import first_difference
-
-        rendered = render_documents(facts)
-        for name in sorted(rendered.keys() | files.keys()):
-            where = f"{self._folder}{name}"
-            if name not in files:
-                yield Finding(where, "is missing")
-            elif name not in rendered:
-                yield Finding(where, "is no document that the facts give")
-            elif rendered[name] != files[name]:
-                yield Finding(where, first_difference(name, rendered[name], files[name]))
+def _fault_of_binding(said: Value, given: Value) -> str:
+    if given.kind == "computed" != said.kind:
+        return "is left out, though it is measured"
+    if said.kind == given.kind == "computed":
+        return "is not bound to the evidence that it is about"
+    return "is not what the evidence and the declarations give"
 
 
 def _stage_of(link: str) -> str:
@@ -333,4 +364,6 @@ def _judge(count: _Count, facts: Facts, *, n_files: int, ours: bool) -> Verdict:
     if count.foreign:
         return Unchecked(f"{said}; the command of their stage does not say what they were made of")
     draft = " (drafts)" if facts.draft else ""
+    if count.withheld:
+        said += f"; {counted(count.withheld, 'file')} for authorities by digest, not shipped"
     return Passed(f"{said}; {counted(n_files, 'file')}{draft} as the facts give them")

@@ -22,6 +22,10 @@ PARAMS: dict[str, Any] = {
     "document": {"name": "acme-icd-135m", "version": "1.0.0", "notes": ["first release"]},
 }
 FINAL = "c0ffee" + "0" * 58
+CHECKPOINTS = {
+    "base": "ba5e" + "0" * 60, "cpt": "c4" + "0" * 62, "sft": "5f7" + "0" * 61,
+    "distill": "d157" + "0" * 60, "merge": FINAL,
+}  # fmt: skip
 
 SOURCES = [
     {
@@ -35,6 +39,11 @@ SOURCES = [
         "version": "stdlib", "licence": "PSF-2.0", "modality": "text", "role": "replay",
         "publisher": "Python Software Foundation",
         "collected_from": "2023-01", "collected_to": "2023-12",
+    },
+    {
+        "id": "mmlu-pro", "kind": "jsonl", "path": "data/benchmarks/mmlu_pro/test_280.jsonl",
+        "licence": "MIT", "modality": "text", "role": "eval", "publisher": "TIGER-Lab",
+        "collected_from": "2024-05", "collected_to": "2024-06",
     },
 ]  # fmt: skip
 BASE_ALLOWANCE = {
@@ -90,6 +99,37 @@ BASE = {
 }  # fmt: skip
 
 
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 30,
+    "hidden_size": 576, "num_attention_heads": 9, "max_position_embeddings": 8192,
+    "vocab_size": 49152, "rms_norm_eps": 1e-05,
+}  # fmt: skip
+_FILE = {"size_bytes": 1000, "rows": 10}
+_TEXT, _ASKED = ["id", "licence", "source", "text"], ["answer", "id", "licence", "prompt", "source"]
+SOFTWARE = {"torch": "2.13.0", "transformers": "5.23.0"}
+RUN_FINAL = {
+    "schema": "forebear/run/v2", "name": "final", "not_run": {"humaneval": "no sandbox"},
+    "tasks": {
+        task: {"identity": {"software": SOFTWARE}, "shown_name": task}
+        for task in ("mc4_far", "mmlu_pro")
+    },
+}  # fmt: skip
+SUMMARY_FINAL = {
+    "name": "final",
+    "records": [
+        {
+            "suite": task, "task": task, "metric": "acc", "value": 0.7, "n": 200,
+            "setting": "0-shot", "decoding": "log-likelihood", "licence": "MIT",
+            "prompt_sha256": "9" * 64, "data_sha256": "8" * 64, "judge": None, "slices": [
+                {"stratum": "chapter-02", "value": 0.6, "n": 40,
+                 "interval": {"low": 0.4, "high": 0.7, "level": 0.95, "method": "wilson"}},
+            ],
+        }
+        for task in ("mc4_far", "mmlu_pro")
+    ],
+}  # fmt: skip
+
+
 def _trained(tokens: int, **more: Any) -> dict[str, Any]:
     return {
         "n_params": 134515008, "tokens": tokens, "tokens_padded": tokens + 100,
@@ -105,7 +145,24 @@ FILES: dict[str, Any] = {
         "read": {
             "icd10cm": {"documents": 1800, "derived": 3600},
             "pydoc-topics": {"documents": 80, "derived": 0},
+            "mmlu-pro": {"documents": 280, "derived": 0},
         },
+        "kept": {
+            "icd10cm": {
+                "domain": {"documents": 1700, "bytes": 400000},
+                "instruction": {"documents": 3500, "bytes": 500000},
+            },
+            "pydoc-topics": {"replay": {"documents": 78, "bytes": 300000}},
+        },
+        "files": {
+            "domain.jsonl": {**_FILE, "fields": _TEXT},
+            "replay.jsonl": {**_FILE, "fields": _TEXT},
+            "instruction.jsonl": {**_FILE, "fields": _ASKED},
+            "golden/mc4.jsonl": {**_FILE, "fields": ["answer", "id", "question"]},
+        },
+        "golden": {"n": 200},
+        "decontaminated_against": {"mmlu-pro": 280},
+        "takedown": {"documents": 0, "entries": 0, "matched": 0, "list_sha256": "5" * 64},
         "rows": {"domain": 1700, "replay": 78, "instruction": 3500},
         "bytes": {"domain": 400000, "replay": 300000, "instruction": 500000},
         "dropped": {"quality": {"too short": 3}, "exact_copy": {}, "decontamination": {"13": 2}},
@@ -115,37 +172,81 @@ FILES: dict[str, Any] = {
         "kept": {"root": "b" * 64, "documents": 5278},
         "intake": {"root": "d" * 64, "documents": 1880},
     },
+    "data/curate/corpus/domain.jsonl": "domain",
+    "data/curate/corpus/replay.jsonl": "replay",
+    "data/curate/corpus/instruction.jsonl": "instruction",
+    "data/curate/golden/mc4.jsonl": "golden",
+    "data/tokenize/metrics.json": {
+        "fertility": {"domain": {"tokens_per_byte": 0.25}, "replay": {"tokens_per_byte": 0.2}},
+        "replay_share": {"asked": 0.15, "realised": 0.15},
+    },
     "data/cpt/metrics.json": _trained(40000, validation={"forgetting": -0.05}),
     "data/sft/metrics.json": _trained(20000, method="full"),
     "data/distill/metrics.json": _trained(
         9000, method="rejection-sampling self-distillation",
-        teacher={"kind": "checkpoint", "name": "sft", "tree": "e" * 64},
-        sampling={"flop": 2 * 134515008 * 3000},
+        teacher={"kind": "checkpoint", "name": "sft", "tree": CHECKPOINTS["sft"]},
+        sampling={"flop": 2 * 134515008 * 3000, "prompt_tokens": 2000, "answer_tokens": 1000,
+                  "prompts": 100},
+        files={"kept.jsonl": {**_FILE, "fields": ["id", "prompt", "response"]}},
+        **{"yield": {"answers": 100, "kept": 10}},
     ),
-    "data/merge/metrics.json": {"method": "slerp", "n_params": 134515008, "dtype": "float32"},
+    "data/distill/trajectories/kept.jsonl": "kept",
+    "data/merge/metrics.json": {
+        "method": "slerp", "n_params": 134515008, "dtype": "float32",
+        "inputs": {"sft": CHECKPOINTS["sft"], "distill": CHECKPOINTS["distill"]},
+    },
+    **{f"data/{stage}/checkpoint/config.json": CONFIG for stage in CHECKPOINTS},
+    "data/measure/final/run.json": RUN_FINAL,
+    "data/measure/final/summary.json": SUMMARY_FINAL,
     "data/eval/verdict/gate.json": GATE,
     "data/eval/verdict/comparison.json": COMPARISON,
 }  # fmt: skip
 PRODUCTS: dict[str, tuple[str, ...]] = {
     "base": ("data/base/base.json", "data/base/metrics.json"),
-    "curate": ("data/curate/metrics.json", "data/curate/ledger"),
+    "curate": (
+        "data/curate/metrics.json", "data/curate/ledger", "data/curate/corpus/domain.jsonl",
+        "data/curate/corpus/replay.jsonl", "data/curate/corpus/instruction.jsonl",
+        "data/curate/golden/mc4.jsonl",
+    ),
+    "tokenize": ("data/tokenize/metrics.json",),
     "cpt": ("data/cpt/metrics.json",),
     "sft": ("data/sft/metrics.json",),
-    "distill": ("data/distill/metrics.json",),
+    "distill": ("data/distill/metrics.json", "data/distill/trajectories/kept.jsonl"),
     "merge": ("data/merge/metrics.json",),
+    "measure@final": ("data/measure/final/run.json", "data/measure/final/summary.json"),
     "eval": ("data/eval/verdict",),
+}  # fmt: skip
+# what a stage reads of what others wrote: their checkpoints, and files
+_READS: dict[str, tuple[str, ...]] = {
+    "tokenize": ("base", "data/curate/corpus/domain.jsonl", "data/curate/corpus/replay.jsonl"),
+    "cpt": ("base", "data/tokenize/metrics.json"),
+    "sft": ("cpt", "data/curate/corpus/instruction.jsonl"),
+    "distill": ("sft", "data/curate/corpus/instruction.jsonl"),
+    "merge": ("sft", "distill"),
+    "measure@final": ("merge", "data/curate/golden/mc4.jsonl"),
+    "eval": ("data/measure/final/run.json",),
 }
-_STAGE_PARAMS: dict[str, dict[str, Any]] = {"curate": {"curate": {"sources": SOURCES}}}
+_STAGE_PARAMS: dict[str, dict[str, Any]] = {
+    "distill": {"distill": {"teacher": {"terms": "Apache-2.0, the pipeline's own checkpoint"}}},
+}
 _STAGE_ALLOWANCES: dict[str, list[dict[str, Any]]] = {"base": [BASE_ALLOWANCE]}
 
 
 @dataclass
 class Project:
-    """A repository on disk; ``sign`` writes a stage's link over the files as they are now."""
+    """A repository on disk; ``sign`` writes a stage's link over the files as they are now.
+
+    Attributes:
+        params: of the stage that writes the documents.
+        products: files of each stage.
+        sources: that the stage ``curate`` reads.
+    """
 
     root: Path
     signer: Signer
     params: dict[str, Any] = field(default_factory=lambda: dict(PARAMS))
+    products: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(PRODUCTS))
+    sources: list[dict[str, Any]] = field(default_factory=lambda: list(SOURCES))
 
     def inputs(self) -> Inputs:
         """What the document stage would be given."""
@@ -175,27 +276,37 @@ class Project:
     def sign(self, stage: str, *, signer: Signer | None = None) -> Path:
         """Writes ``links/<stage>.link``."""
         products: dict[str, str] = {}
-        for path in PRODUCTS[stage]:
+        for path in self.products[stage]:
             file = self.root / path
             if file.is_dir():
                 products[TREE + path] = hash_tree(file).digest
             else:
                 products[path] = hashlib.sha256(file.read_bytes()).hexdigest()
-        if stage == "merge":
-            products["tree:data/merge/checkpoint"] = FINAL
+        if stage in CHECKPOINTS:
+            products[f"{TREE}data/{stage}/checkpoint"] = CHECKPOINTS[stage]
+            config = f"data/{stage}/checkpoint/config.json"
+            products[config] = hashlib.sha256((self.root / config).read_bytes()).hexdigest()
+        materials = {
+            f"{TREE}data/{one}/checkpoint" if one in CHECKPOINTS else one: CHECKPOINTS.get(one)
+            or hashlib.sha256((self.root / one).read_bytes()).hexdigest()
+            for one in _READS.get(stage, ())
+        }
+        if stage == "curate":
+            materials[SOURCES[2]["path"]] = "7" * 64
         minute = list(PRODUCTS).index(stage)
+        read = {"curate": {"curate": {"sources": self.sources}}}
         run = {
             "schema": "forebear.run/v1",
-            "params": {"seed": 7, **_STAGE_PARAMS.get(stage, {})},
+            "params": {"seed": 7, **_STAGE_PARAMS.get(stage, {}), **read.get(stage, {})},
             "started": f"2026-11-24T10:0{minute}:00Z", "ended": f"2026-11-24T10:0{minute}:50Z",
             "wall_s": 50.25, "cpu_s": 96.5, "max_rss_bytes": 3 * 2**30,
-            "machine": {"cpu": "Some CPU | 2.0 GHz", "cores": 2},
+            "machine": {"cpu": "Some CPU | 2.0 GHz", "cores": 2, "gpus": []},
             "git": {"commit": "f" * 40, "dirty": False, "changed": []},
             "allowances": _STAGE_ALLOWANCES.get(stage, []),
             "confinement": {"level": "unchecked"}, "energy": {"method": "unknown"},
         }  # fmt: skip
         byproducts: Mapping[str, Any] = {"return-value": 0, "forebear": run}
-        link = Link(stage, ("python", "-m", f"stages.{stage}"), {}, products, byproducts)
+        link = Link(stage, ("python", "-m", f"stages.{stage}"), materials, products, byproducts)
         target = self.root / "links" / f"{stage}.link"
         target.parent.mkdir(exist_ok=True)
         payload = render_link(link)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from forebear.documents.build import build_documents, write_documents
-from forebear.documents.evidence import follow
+from forebear.documents.build import (
+    build_documents,
+    collect,
+    rebuild_facts,
+    write_documents,
+)
+from forebear.documents.evidence import Evidence, follow, load_keys
+from forebear.documents.resolve import fault
+from forebear.documents.rules import FAMILIES
 from forebear.documents.values import EvidenceRef, Facts, Value
 from forebear.errors import EnvironmentFailure, ForebearError, SignatureError
-from forebear.formats.link import params_digest
+from forebear.formats.link import PAYLOAD_TYPE, Link, params_digest, render_link
 from forebear.hashing.digest import hash_tree
 from forebear.signing.keys import create_key, load_signer
+from forebear.signing.signer import sign_envelope
 from tests.unit.documents.fixture import FINAL, PARAMS, Project
 
 REPOSITORY = Path(__file__).parents[3]
@@ -53,17 +63,27 @@ def _content(root: Path, ref: EvidenceRef) -> Any:
 
 
 def _resolved(project: Project, value: Value, leaves: dict[str, Value]) -> Any:
+    """The value once more, by arithmetic of the test's own."""
+    method = value.method or ""
     if value.inputs:
         numbers: list[Any] = [leaves[name].value for name in value.inputs]
-        return sum(numbers) if value.method == "sum" else max(numbers)
-    found = follow(_content(project.root, value.evidence[0]), value.evidence[0].pointer)
-    if value.method == "count":
-        return len(found)
-    if value.method == "sum of the entries":
-        return sum(found.values())
-    if value.method == "name of the key":
-        return value.evidence[0].pointer.rpartition("/")[2]
-    return found
+        first, *others = numbers
+        return {
+            "sum": lambda: sum(numbers), "maximum": lambda: max(numbers),
+            "product": lambda: math.prod(numbers), "ratio": lambda: first / others[0],
+            "share": lambda: first / sum(others), "6·N·D": lambda: 6 * first * others[0],
+        }[method]()  # fmt: skip
+    found = [follow(_content(project.root, ref), ref.pointer) for ref in value.evidence]
+    if method == "each":
+        return found
+    if method.startswith("named "):
+        return method.removeprefix("named ")
+    place = value.evidence[0].pointer.rpartition("/")[2]
+    return {
+        "count": lambda: len(found[0]), "sum of the entries": lambda: sum(found[0].values()),
+        "name of the key": lambda: place.replace("~1", "/"), "present": lambda: True,
+        "family by model type": lambda: FAMILIES[found[0]],
+    }.get(method, lambda: found[0])()  # fmt: skip
 
 
 def test_every_computed_leaf_resolves(project: Project) -> None:
@@ -72,14 +92,66 @@ def test_every_computed_leaf_resolves(project: Project) -> None:
     facts = Facts.model_validate_json(build_documents(project.inputs())[1]["facts.json"])
     leaves = dict(facts.leaves())
     computed = {name: leaf for name, leaf in leaves.items() if leaf.kind == "computed"}
-    assert len(computed) > 150
+    assert len(computed) > 400
+    ruled = {name for name, leaf in computed.items() if (leaf.method or "").startswith("rule ")}
+    assert len(ruled) > 50
     for name, leaf in computed.items():
-        assert _resolved(project, leaf, leaves) == leaf.value, name
+        assert leaf.evidence or all(part in leaves for part in leaf.inputs), name
+        if name not in ruled:
+            assert _resolved(project, leaf, leaves) == leaf.value, name
+        assert not fault(leaf, leaves, lambda ref: _content(project.root, ref)), name
+
+
+def test_a_changed_leaf_no_longer_follows_from_its_evidence(project: Project) -> None:
+    """The twin of the test above, for every leaf."""
+    project.declare(EXAMPLE)
+    leaves = dict(collect(project.inputs()).facts.leaves())
+    for name, leaf in leaves.items():
+        if leaf.kind == "computed":
+            changed = leaf.model_copy(update={"value": "something else"})
+            others = {**leaves, name: changed}
+            assert fault(changed, others, lambda ref: _content(project.root, ref)), name
+
+
+def test_facts_are_rebuilt_from_links_and_statements(project: Project) -> None:
+    """As C14 does it: every leaf is the same again."""
+    project.declare(EXAMPLE)
+    facts = collect(project.inputs()).facts
+    trust = project.root / "trust" / "recorders"
+    loaded = Evidence.load(project.root, Path("links"), load_keys([trust]))
+    links = {stage: (loaded.link(stage), link) for stage, link in loaded.links().items()}
+    read = {path: (project.root / path).read_bytes() for path in _files(project.root)}
+    again = rebuild_facts(links, read.__getitem__, project.inputs(), declared=facts)
+    assert again.sha256() == facts.sha256()
+
+
+def _files(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+
+def test_documents_of_a_foreign_repository_are_written(tmp_path: Path, project: Project) -> None:
+    """Compliance page, 13.31: other stage names, no base, ledger or gate."""
+    for file in (project.root / "links").glob("*.link"):
+        file.unlink()
+    project.write("out/metrics.json", {"accuracy": 0.5})
+    sha256 = hashlib.sha256((project.root / "out/metrics.json").read_bytes()).hexdigest()
+    run = {"started": "2026-11-24T10:00:00Z", "ended": "2026-11-24T10:01:00Z"}
+    link = Link("featurize", ("x",), {}, {"out/metrics.json": sha256},
+                {"return-value": 0, "forebear": run})  # fmt: skip
+    envelope = sign_envelope(project.signer, render_link(link), PAYLOAD_TYPE)
+    (project.root / "links" / "featurize.link").write_bytes(envelope)
+    inputs = replace(project.inputs(), base=None, ledger=None, verdict=None)
+    facts, files = build_documents(inputs)
+    assert facts.tables["train.stages"][0].key == "featurize"
+    for name in ("model.digest", "model.params_total", "train.flop_base", "eval.gate.verdict"):
+        assert facts.values[name].kind == "unknown"
+        assert facts.values[name].reason
+    assert "model-card.oecd.md" in files
 
 
 def test_declared_leaves_carry_person_and_digest(project: Project) -> None:
     project.declare(EXAMPLE)
-    facts, _ = build_documents(project.inputs())
+    facts = collect(project.inputs()).facts
     digest = hashlib.sha256(EXAMPLE.encode()).hexdigest()
     declared = [leaf for _, leaf in facts.leaves() if leaf.kind == "declared"]
     assert len(declared) > 50
@@ -112,7 +184,7 @@ def test_one_flipped_byte_in_a_metrics_file_is_named(project: Project) -> None:
     data[-3] ^= 1
     file.write_bytes(data)
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where == "data/sft/metrics.json"
     assert caught.value.exit_code == 1
 
@@ -121,21 +193,21 @@ def test_a_changed_file_in_a_signed_folder_is_named(project: Project) -> None:
     file = project.root / "data/eval/verdict/comparison.json"
     file.write_bytes(file.read_bytes().replace(b"0.7", b"0.9"))
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where.startswith("data/eval/verdict/")
 
 
 def test_a_file_planted_in_a_signed_folder_is_refused(project: Project) -> None:
     (project.root / "data/eval/verdict/extra.txt").write_text("x")
     with pytest.raises(SignatureError):
-        build_documents(project.inputs())
+        collect(project.inputs())
 
 
 def test_a_link_signed_by_a_foreign_key_is_refused(project: Project, tmp_path: Path) -> None:
     create_key("recorder", tmp_path / "foreign", None)
     project.sign("cpt", signer=load_signer(tmp_path / "foreign" / "recorder.pem"))
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where == "links/cpt.link"
 
 
@@ -143,7 +215,7 @@ def test_the_users_own_public_key_is_trusted(project: Project, tmp_path: Path) -
     folder = tmp_path / "config" / "forebear" / "keys"
     create_key("recorder", folder, None)
     project.sign("cpt", signer=load_signer(folder / "recorder.pem"))
-    assert build_documents(project.inputs())[0].draft
+    assert collect(project.inputs()).facts.draft
 
 
 def test_an_owners_key_signs_no_stage(project: Project, tmp_path: Path) -> None:
@@ -151,7 +223,7 @@ def test_an_owners_key_signs_no_stage(project: Project, tmp_path: Path) -> None:
     create_key("owner", folder, None)
     project.sign("cpt", signer=load_signer(folder / "owner.pem"))
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where == "links/cpt.link"
 
 
@@ -176,7 +248,7 @@ def test_a_broken_link_is_refused(project: Project, change: Any) -> None:
     file = project.root / "links" / "sft.link"
     file.write_text(change(file.read_text()))
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where.startswith("links/sft.link")
 
 
@@ -184,35 +256,37 @@ def test_a_link_under_another_stages_name_is_refused(project: Project) -> None:
     links = project.root / "links"
     (links / "sft.link").write_bytes((links / "cpt.link").read_bytes())
     with pytest.raises(SignatureError):
-        build_documents(project.inputs())
+        collect(project.inputs())
 
 
 def test_a_file_that_no_link_signs_is_refused(project: Project) -> None:
     (project.root / "links" / "base.link").unlink()
     with pytest.raises(SignatureError) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where == "data/base/base.json"
 
 
 def test_missing_evidence_is_an_error_of_the_environment(project: Project) -> None:
     (project.root / "data/sft/metrics.json").unlink()
     with pytest.raises(EnvironmentFailure) as caught:
-        build_documents(project.inputs())
+        collect(project.inputs())
     assert caught.value.where == "data/sft/metrics.json"
 
 
 def test_figures_that_a_stage_lacks_are_unknown_with_a_reason(project: Project) -> None:
     project.write("data/sft/metrics.json", {"steps": 3})
     project.sign("sft")
-    facts, _ = build_documents(project.inputs())
+    facts = collect(project.inputs()).facts
     leaf = dict(facts.leaves())["train.stages[sft].flop"]
     assert (leaf.kind, leaf.value) == ("unknown", None)
     assert leaf.reason
-    assert facts.values["train.flop_modification"].kind == "unknown"
+    total = facts.values["train.flop_modification"]
+    assert total.lower_bound
+    assert total.value == 6 * 134515008 * (40100 + 9100)
 
 
 def test_the_released_weights_are_those_that_the_gate_judged(project: Project) -> None:
-    facts, _ = build_documents(project.inputs())
+    facts = collect(project.inputs()).facts
     digest = facts.values["model.digest"]
     assert digest.value == FINAL
     assert digest.evidence[0].link == "links/merge.link"
@@ -220,9 +294,6 @@ def test_the_released_weights_are_those_that_the_gate_judged(project: Project) -
 
 def test_links_of_later_stages_do_not_change_the_documents(project: Project) -> None:
     """``attest`` takes links as materials; its own link comes after the documents."""
-    from forebear.formats.link import PAYLOAD_TYPE, Link, render_link
-    from forebear.signing.signer import sign_envelope
-
     before = build_documents(project.inputs())[1]
     later = Link("attest", ("x",), {"links/sft.link": "0" * 64}, {}, {"return-value": 0})
     envelope = sign_envelope(project.signer, render_link(later), PAYLOAD_TYPE)
@@ -254,11 +325,11 @@ def test_equal_inputs_give_equal_bytes_elsewhere(project: Project, tmp_path: Pat
         [sys.executable, "-c", script, str(copy), json.dumps(PARAMS), str(out)],
         check=True, cwd=REPOSITORY, env=environment,
     )  # fmt: skip
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == expected
+    assert {name: (out / name).read_bytes() for name in _files(out)} == expected
 
 
 def test_the_document_time_is_the_newest_links_end(project: Project) -> None:
-    assert build_documents(project.inputs())[0].document_time == "2026-11-24T10:06:50Z"
+    assert collect(project.inputs()).facts.document_time == "2026-11-24T10:08:50Z"
 
 
 def test_a_refusal_writes_nothing(project: Project) -> None:

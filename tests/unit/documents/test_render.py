@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebear.documents.build import build_documents
 from forebear.documents.fields import FIELDS
 from forebear.documents.numbers import format_number
+from forebear.documents.registry import render_all
 from forebear.documents.render import escape
+from tests.unit.documents.fixture import make_project
+from tests.unit.documents.made import computed, data_set, declared, facts, row, score
 
 if TYPE_CHECKING:
-    from tests.unit.documents.fixture import Project
+    from forebear.documents.values import Facts
 
 REPOSITORY = Path(__file__).parents[3]
 EXAMPLE = (REPOSITORY / "cards" / "declarations.example.yaml").read_text(encoding="utf-8")
-BY = "declared_by: {name: N, role: R, date: 2026-11-24}\n"
 HOSTILE = [
     "</script><h1>x",
     "---",
@@ -39,21 +41,29 @@ HOSTILE = [
 ]
 
 
-def _documents(project: Project, text: str) -> dict[str, str]:
-    project.declare(BY + f"use:\n  summary: {json.dumps(text)}\nlimit: {{known: "
-                    + json.dumps([text, text]) + "}\n")  # fmt: skip
-    return {name: data.decode() for name, data in build_documents(project.inputs())[1].items()}
+def _made(text: str) -> Facts:
+    return facts(
+        {"use.summary": declared(text), "limit.known": declared([text, text])},
+        {
+            "risk.items": [row("0", name=declared(text), mitigation=declared(text))],
+            "data.sets": [data_set("one", publisher=text)],
+        },
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_declared_text_adds_no_structure(project: Project, text: str) -> None:
+def test_declared_text_adds_no_structure(text: str) -> None:
     """The same outline and front matter as with harmless text, by a real Markdown parser."""
-    harmless, hostile = _documents(project, "harmless"), _documents(project, text)
-    for name in ("model-card.oecd.md", "README.md"):
-        assert _outline(hostile[name]) == _outline(harmless[name])
-        assert "<h1" not in hostile[name]
-        assert "</script" not in hostile[name]
-    assert _front_matter(hostile["README.md"]) == _front_matter(harmless["README.md"])
+    harmless, hostile = render_all(_made("harmless")), render_all(_made(text))
+    names = [name for name in harmless if name.endswith(".md")]
+    assert len(names) > 8
+    for name in names:
+        one, other = hostile[name].decode(), harmless[name].decode()
+        assert _outline(one) == _outline(other), name
+        assert "<h1" not in one
+        assert "</script" not in one
+    front = [_front_matter(files["README.md"].decode()) for files in (harmless, hostile)]
+    assert front[0] == front[1]
 
 
 def _outline(markdown: str) -> list[str]:
@@ -69,6 +79,7 @@ def _front_matter(markdown: str) -> object:
     return yaml.safe_load(markdown.split("---\n")[1])
 
 
+@settings(deadline=None)  # the machine may be busy; nothing here can hang
 @given(st.text(max_size=80))
 def test_escaped_text_shows_itself(text: str) -> None:
     """Rendered, it is one paragraph of plain text that reads as it was written."""
@@ -85,104 +96,115 @@ def test_escaped_text_shows_itself(text: str) -> None:
     assert len(shown) == len(f"x: {expected}")
 
 
-def test_no_verdict_word_is_ever_written(project: Project) -> None:
-    project.declare(EXAMPLE)
-    for data in build_documents(project.inputs())[1].values():
+@pytest.fixture(scope="module")
+def drafts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Documents of a real pipeline for which nobody has declared anything."""
+    return _built(tmp_path_factory.mktemp("drafts"), None)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Documents of the same pipeline with the example declarations."""
+    return _built(tmp_path_factory.mktemp("complete"), EXAMPLE)
+
+
+def _built(folder: Path, declarations: str | None) -> dict[str, bytes]:
+    (folder / "repository").mkdir()
+    project = make_project(folder / "repository", folder / "keys")
+    if declarations is not None:
+        project.declare(declarations)
+    return build_documents(project.inputs())[1]
+
+
+def test_no_verdict_word_is_ever_written(complete: dict[str, bytes]) -> None:
+    for data in complete.values():
         text = data.decode().lower()
         assert not re.search(r"\bcompliant\b|\bconforms\b|\bcertified\b|\bis exempt\b", text)
 
 
-def test_the_card_has_its_thirteen_sections(project: Project) -> None:
-    _, files = build_documents(project.inputs())
-    headings = re.findall(r"^## (\d+)\. (.+)$", files["model-card.oecd.md"].decode(), re.MULTILINE)
+def test_the_card_has_its_thirteen_sections(drafts: dict[str, bytes]) -> None:
+    card = drafts["model-card.oecd.md"].decode()
+    headings = re.findall(r"^## (\d+)\. (.+)$", card, re.MULTILINE)
     assert [int(number) for number, _ in headings] == list(range(1, 14))
     assert headings[4][1] == "Model"
     assert headings[12][1] == "Accountability"
-    sections = json.loads(files["model-card.oecd.json"])["sections"]
+    sections = json.loads(drafts["model-card.oecd.json"])["sections"]
     assert all(section["oecd"] for section in sections)
 
 
-def test_every_mark_leads_to_a_row_of_the_appendix(project: Project) -> None:
-    _, files = build_documents(project.inputs())
-    card, hub = files["model-card.oecd.md"].decode(), files["README.md"].decode()
-    rows = set(re.findall(r'<a id="(e\d+)"></a>', card))
-    used = set(re.findall(r"\[●\]\(#(e\d+)\)", card))
-    used |= set(re.findall(r"\[●\]\(model-card\.oecd\.md#(e\d+)\)", hub))
-    assert used
-    assert used == rows
+def test_every_mark_leads_to_a_row_of_the_appendix(drafts: dict[str, bytes]) -> None:
+    for name in _texts(drafts):
+        text = drafts[name].decode()
+        rows = set(re.findall(r'<a id="(e\d+)"></a>', text))
+        assert set(re.findall(r"\[●\]\(#(e\d+)\)", text)) == rows, name
+    hub = set(re.findall(r"\[●\]\(model-card\.oecd\.md#(e\d+)\)", drafts["README.md"].decode()))
+    assert hub
+    assert hub <= set(re.findall(r'<a id="(e\d+)"></a>', drafts["model-card.oecd.md"].decode()))
 
 
-def test_every_declared_value_leads_to_its_declarer(project: Project) -> None:
-    project.declare(EXAMPLE)
-    _, files = build_documents(project.inputs())
-    card = files["model-card.oecd.md"].decode()
+def test_every_declared_value_leads_to_its_declarer(complete: dict[str, bytes]) -> None:
+    card = complete["model-card.oecd.md"].decode()
     assert set(re.findall(r"\[○\]\(#(d\d+)\)", card)) == {"d1"}
     assert '<a id="d1"></a>1 | Erika Mustermann (example) | Head of Compliance (example)' in card
 
 
-def test_readers_meet_no_keys_of_files(project: Project) -> None:
-    project.declare(EXAMPLE)
-    _, files = build_documents(project.inputs())
-    body = files["model-card.oecd.md"].decode().split("## Evidence appendix")[0]
-    shown = re.sub(r"`[^`]*`|<http[^>]*>|\(#[ed]\d+\)", "", body)
-    assert not re.findall(r"\b\w+\\_\w+|\b[a-z]+_[a-z_]+\b", shown)
+def test_readers_meet_no_keys_of_files(complete: dict[str, bytes]) -> None:
+    """No word that only a programmer understands, in any document, before its appendix."""
+    for name in _texts(complete):
+        body = complete[name].decode().split("## Evidence appendix")[0]
+        shown = re.sub(r"`[^`]*`|<http[^>]*>|\]\([^)]*\)", "", body)
+        assert not re.findall(r"\b\w+\\_\w+|\b[a-z]+_[a-z_]+\b", shown), name
 
 
-def test_the_hub_reads_the_card(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import ModelCard
-
-    project.declare(EXAMPLE)
-    facts, files = build_documents(project.inputs())
-    file = project.root / "README.md"
-    file.write_bytes(files["README.md"])
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    data = ModelCard.load(file).data
-    assert (data.license, data.language, data.pipeline_tag) == (
-        "apache-2.0", ["en"], "text-generation",
-    )  # fmt: skip
-    assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    assert data.datasets == ["icd10cm", "pydoc-topics"]
-    read = {(r.dataset_type, r.metric_type): r for r in data.eval_results}
-    rows = facts.tables["eval.results"]
-    assert len(read) == len(data.eval_results) == len(rows)
-    for row in rows:
-        result = read[str(row.cells["task"].value), "accuracy"]
-        score = row.cells["candidate_score"]
-        assert score.interval is not None
-        assert result.metric_value == score.value
-        assert result.metric_args["interval_low"] == score.interval.low
-        assert result.metric_args["n"] == row.cells["n"].value
+def _texts(files: dict[str, bytes]) -> list[str]:
+    return [name for name in files if name.endswith(".md") and name != "README.md"]
 
 
-def test_unknown_values_are_left_out_of_the_front_matter(project: Project) -> None:
-    _, files = build_documents(project.inputs())
-    matter = _front_matter(files["README.md"].decode())
-    assert isinstance(matter, dict)
-    assert "license" not in matter
-    assert "language" not in matter
-    assert None not in matter.values()
-
-
-def test_allowances_stand_among_the_limitations(project: Project) -> None:
-    _, files = build_documents(project.inputs())
+def test_what_is_missing_is_shown_with_who_supplies_it(
+    drafts: dict[str, bytes], complete: dict[str, bytes]
+) -> None:
+    """Compliance page, 13.2."""
     for name in ("model-card.oecd.md", "README.md"):
-        text = files[name].decode()
+        assert "**MISSING: Out of scope (the model owner)**" in drafts[name].decode()
+        assert "MISSING" not in complete[name].decode()
+    assert "**Draft.**" in drafts["restricted/annex-xi.md"].decode()
+    assert "**Draft.**" not in complete["restricted/annex-xi.md"].decode()
+
+
+def test_allowances_stand_among_the_limitations(drafts: dict[str, bytes]) -> None:
+    for name in ("model-card.oecd.md", "README.md"):
+        text = drafts[name].decode()
         assert "the only weights that a package carries" in text
         assert "base-only" in text
 
 
-def test_compute_and_energy_are_withheld_when_declared_so(project: Project) -> None:
-    """Compliance page, 13.17: neither the raw nor the rounded number stands anywhere."""
-    open_card = build_documents(project.inputs())[1]["model-card.oecd.md"].decode()
-    assert "5.59 × 10¹³ FLOP" in open_card
-    project.declare(BY + "publish:\n  compute_energy: false\n")
-    facts, files = build_documents(project.inputs())
-    raw = str(facts.values["train.flop_modification"].value)
-    for name in ("model-card.oecd.md", "model-card.oecd.json", "README.md"):
-        text = files[name].decode()
-        assert "FLOP" not in text
-        assert raw not in text
-        assert "50.25" not in text
+def test_a_waiver_stands_in_the_results_and_the_limitations() -> None:
+    """Compliance page, 13.27: with name, reason and last day."""
+    waiver = row(
+        "mc4:base", task=computed("mc4"), reference=computed("base"), delta=computed(-0.1),
+        reason=computed("the golden set is small"), approver=computed("W. Aiver"),
+        expires=computed("2026-12-24"),
+    )  # fmt: skip
+    files = render_all(facts(tables={"eval.waivers": [waiver]}))
+    card = files["model-card.oecd.md"].decode()
+    for section in ("## 10. ", "## 11. "):
+        part = card.split(section)[1].split("\n## ")[0]
+        for word in ("W. Aiver", "the golden set is small", "2026-12-24"):
+            assert word in part
+    assert "W. Aiver" in files["README.md"].decode()
+
+
+def test_a_score_says_how_sure_it_is_or_that_nobody_measured_it() -> None:
+    """Compliance page, 13.25."""
+    rows = [
+        row("a:base", task=computed("a"), candidate_score=score(0.5, 0.4, 0.6)),
+        row("b:base", task=computed("b"), candidate_score=computed(0.7)),
+    ]
+    card = render_all(facts(tables={"eval.results": rows}))["model-card.oecd.md"].decode()
+    sure, unsure = (next(li for li in card.splitlines() if f"| {n}\u00a0" in li) for n in "ab")
+    assert "(95%: 0.400 to 0.600)" in sure
+    assert "no uncertainty measured" in unsure
+    assert "no uncertainty measured" not in sure
 
 
 @pytest.mark.parametrize(
