@@ -25,7 +25,7 @@ LEFT_OUT = {"torch", "llm", "llama-cpp-python", "forebear", "pip", "setuptools"}
 LOCKS = {
     "core": (),
     "train": ("train", "demo"),
-    "dev": ("train", "demo", "web", "dev"),
+    "dev": ("train", "demo", "web", "teachers", "documents", "pdf", "dev"),
     "fuzz": ("fuzz",),
 }
 # added to an environment that has the rest; not in dev, since it exists for fewer machines

@@ -31,8 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attach": ("forebear.cli.attach:command", "Add a later statement to a release."),
     "base": ("forebear.cli.base:command", "Choose the base model to start from."),
     "deps": ("forebear.cli.deps:command", "Show what a stage read that dvc.yaml does not list."),
+    "diff": ("forebear.cli.diff:command", "Say what changed between two releases."),
     "doctor": ("forebear.cli.doctor:command", "Check this machine; mend DVC's lock."),
     "document": ("forebear.cli.document:command", "Write or check the model's documents."),
+    "eval": ("forebear.cli.eval:command", "Plan, compare or recompute evaluations."),
     "fit": ("forebear.cli.fit:command", "Say whether a recipe fits the hardware, and its cost."),
     "init": ("forebear.cli.init:command", "Have a DVC repository's own stages recorded."),
     "keys": ("forebear.cli.keys:command", "Create and list recorder and owner keys."),
@@ -44,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("forebear.cli.trace:command", "Walk from a file to everything it was made of."),
     "waive": ("forebear.cli.waive:command", "Let one fault of the gate pass, signed, for a time."),
     "verify": ("forebear.cli.verify:command", "Check a release or repository, check by check."),
+    "why": ("forebear.cli.why:command", "Show why a checkpoint carries a label, and from where."),
 }
 
 

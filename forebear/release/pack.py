@@ -8,6 +8,7 @@ Rests on: provenance page, sections 3 and 6.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -15,7 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from forebear.errors import EnvironmentFailure, RecordError, UsageError
-from forebear.evidence.names import LATER, LAYOUT, PIPELINE, RELEASE_BUNDLE, is_attest_link, is_later
+from forebear.evidence.names import (
+    LATER,
+    LAYOUT,
+    PIPELINE,
+    RELEASE_BUNDLE,
+    is_attest_link,
+    is_later,
+)
 from forebear.evidence.store import dvc_cache
 from forebear.formats import strictjson
 from forebear.formats.dsse import parse_envelope
@@ -26,6 +34,8 @@ from forebear.pipeline import Pipeline, link_path
 
 _MARKS = (SUMS, LAYOUT, RELEASE_BUNDLE)
 _FIX = "dvc repro attest"
+_INDEX = "documents.json"
+_RESTRICTED = "restricted/"
 
 
 def pack(root: Path, out: Path, *, release: str = "release") -> Path:
@@ -74,6 +84,45 @@ def pack(root: Path, out: Path, *, release: str = "release") -> Path:
             f"cannot be packed: {error.strerror}", where=str(error.filename or out)
         ) from error
     return out
+
+
+def pack_restricted(root: Path, release: Path, out: Path) -> None:
+    """Copies the documents that only an authority may read to ``out``, each checked first.
+
+    Args:
+        root: the DVC root.
+        release: the packed release, whose index of documents names them by digest.
+        out: folder to write to; files in the way are replaced.
+
+    Raises:
+        EnvironmentFailure: the release has no such documents, or one cannot be read or written.
+        RecordError: a document is not the one that the index names.
+    """
+    indexes = sorted(release.rglob(_INDEX))
+    listed: dict[str, str] = {}
+    for index in indexes:
+        value = strictjson.parse(index.read_bytes(), where=str(index))
+        listed |= {
+            str(entry["path"]).removeprefix(_RESTRICTED): str(entry["sha256"])
+            for entry in value["documents"]
+            if str(entry["path"]).startswith(_RESTRICTED)
+        }
+    if not listed:
+        raise EnvironmentFailure(
+            "the release names no document for authorities", where=str(release), fix=_FIX
+        )
+    source = root / "cards" / "restricted"
+    try:
+        for name, digest in sorted(listed.items()):
+            data = (source / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise RecordError("is not what the index names", where=f"{source / name}", fix=_FIX)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(data)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot be copied: {error.strerror}", where=str(error.filename), fix=_FIX
+        ) from error
 
 
 def write_archive(folder: Path, archive: Path) -> Path:
@@ -161,9 +210,7 @@ def _require_sums(metadata: Path, plan: dict[PurePosixPath, Path]) -> None:
     wrong = [str(path) for path, digest in zip(known, found, strict=True) if listed[path] != digest]
     own = {PurePosixPath(SUMS), PurePosixPath(RELEASE_BUNDLE)}
     extra = sorted(
-        str(path)
-        for path in plan.keys() - listed.keys() - own
-        if not is_attest_link(str(path))
+        str(path) for path in plan.keys() - listed.keys() - own if not is_attest_link(str(path))
     )
     if missing or wrong or extra:
         raise RecordError(

@@ -28,6 +28,7 @@ from forebear.formats.statement import (
     Statement,
     descriptor,
 )
+from forebear.gate.verdict import pair_name
 from forebear.pipeline import Out
 from forebear.release.chain import SignedLink
 
@@ -109,7 +110,7 @@ def gate_result(gate_path: str, gate_bytes: bytes, subject: tuple[str, str]) -> 
     lists: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
     for pair in pairs:
         kind = names.get(str(pair.get("verdict")), "warnedTests")
-        lists[kind].append(f"{pair.get('task')} against {pair.get('reference', pair.get('vs'))}")
+        lists[kind].append(pair_name(pair))
     results = {"PASS": "PASSED", "PASS_WITH_WAIVERS": "WARNED"}
     return Statement(
         subjects=(subject,),

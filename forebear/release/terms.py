@@ -191,7 +191,33 @@ def require_documents(root: Path, documents: str | None, terms: Terms) -> str:
             where="documents.json",
             fix="forebear document --check shows what is missing; or set attest.documents: draft",
         )
+    _require_approvals(root, documents)
     return terms.documents
+
+
+def _require_approvals(root: Path, documents: str) -> None:
+    """Refuses documents that somebody whose approval is required has not approved as they are.
+
+    Raises:
+        GateError: an approval is missing, out of date, rejected or badly signed.
+    """
+    name = f"{documents}/facts.json"
+    if not (root / name).exists():
+        return  # documents that are not ours know of no approval
+    facts = strictjson.parse(read_file(root, name), where="facts.json")
+    given = facts.get("approvals", []) if isinstance(facts, dict) else []
+    open_ones = [
+        f"{one.get('role')}: {one.get('status')}"
+        for one in given
+        if isinstance(one, dict) and one.get("status") != "valid"
+    ]
+    if open_ones:
+        raise GateError(
+            f"the documents are not approved as they are ({', '.join(sorted(open_ones))})",
+            where="facts.json",
+            fix="forebear document approve --role ROLE --decision approve, then dvc repro; "
+            "or set attest.documents: draft",
+        )
 
 
 def require_shipped(pipeline: Pipeline) -> None:

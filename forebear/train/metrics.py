@@ -25,6 +25,21 @@ def write_json(file: Path, value: Any) -> None:
     file.write_bytes(strictjson.dumps(value))
 
 
+def row_files(*files: Path) -> dict[str, dict[str, Any]]:
+    """Size, number of rows and fields of the first row of each JSON-lines file, by its name."""
+    found = {}
+    for file in files:
+        data = file.read_bytes()
+        first = data.partition(b"\n")[0]
+        fields = sorted(strictjson.parse(first, where=f"{file}:1")) if first else []
+        found[file.name] = {
+            "size_bytes": len(data),
+            "rows": data.count(b"\n"),
+            "fields": fields,
+        }
+    return found
+
+
 def write_curves(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Writes one line per row; a value that a row lacks stays empty."""
     text = io.StringIO()

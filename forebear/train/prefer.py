@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forebear.formats import strictjson
 from forebear.train.distill.verifiers import load_verifier
@@ -25,6 +25,9 @@ from forebear.train.preference.paired import train_pairs
 from forebear.train.preference.settings import PreferParams
 from forebear.train.preference.training import Job, Trained
 from forebear.train.stage import scratch_dir, stage_seed
+
+if TYPE_CHECKING:
+    from forebear.train.distill.teachers import Samples
 
 __all__ = ["PreferParams", "train_prefer"]
 
@@ -58,7 +61,7 @@ def train_prefer(
     """
     from forebear.hashing.digest import hash_tree
     from forebear.train.checkpoint import load_model, load_tokenizer, save_checkpoint
-    from forebear.train.metrics import write_curves, write_json
+    from forebear.train.metrics import row_files, write_curves, write_json
     from forebear.train.runtime import configure_torch
 
     params.require()
@@ -85,6 +88,8 @@ def train_prefer(
         "before": compare(reference, reference, material, params.beta),
         "after": compare(after, reference, material, params.beta),
         "length": lengths(material, again),
+        "sampling": _sampling(material.before, trained.figures["n_params"]),
+        "files": row_files(pairs),
     }
     if params.data.kind == "on_policy":
         figures["verified"] = verified(params, material, again)
@@ -100,6 +105,19 @@ def _train(job: Job, material: Material) -> Trained:
         ups = [thumb["thumb"] == "up" for thumb in thumbs]
         return train_thumbs(job, encode_thumbs(thumbs, job.tokenizer), ups)
     return train_pairs(job, encode_pairs(material.train, job.tokenizer))
+
+
+def _sampling(before: Samples, n_params: int) -> dict[str, Any]:
+    """What the policy's answers before training cost."""
+    from forebear.train.metrics import forward_flop
+
+    return {
+        "prompts": len(before.answers),
+        "prompt_tokens": before.prompt_tokens,
+        "answer_tokens": before.answer_tokens,
+        "flop": forward_flop(n_params, before.prompt_tokens + before.answer_tokens),
+        "flop_method": "2·N·D, dense, each prompt read once",
+    }
 
 
 def _write_rows(file: Path, material: Material, digest: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from forebear.documents.build import Inputs, build_documents, write_documents
+from forebear.documents.registry import RESTRICTED as _APART
 from forebear.formats import strictjson
 from forebear.formats.link import PAYLOAD_TYPE
 from forebear.gate.report import compare, metrics
@@ -57,6 +58,7 @@ from tests.unit.documents.fixture import BASE, FILES, SOURCES
 
 CHECKPOINT = "data/merge/checkpoint"
 DOCUMENTS = "cards/documents"
+RESTRICTED = "cards/restricted"  # recorded, never shipped
 VERDICT = "data/eval/verdict"
 LEDGER = "data/curate/ledger"
 RUNS = {"base": "data/base/checkpoint", "final": CHECKPOINT}
@@ -157,7 +159,7 @@ def build_full_repository(
     sources = {f"stages/{name}.py": f"# {name}\n" for name in values if name != "seed"}
     sources["cards/declarations.yaml"] = EXAMPLE.read_text(encoding="utf-8")
     sources["trust/recorders/machine.pub"] = public.read_text()
-    sources[".gitignore"] = "/data/\n/links/\n/release/\n/cards/documents/\n"
+    sources[".gitignore"] = "/data/\n/links/\n/release/\n/cards/documents/\n/cards/restricted/\n"
     for path, text in {**sources, **(files or {})}.items():
         write(repo, path, text)
     write(repo, "params.yaml", yaml.safe_dump(values))
@@ -204,7 +206,11 @@ def full_pipeline(
     figures = [out.path for stage in stages for out in stage.outs if out.metric]
     read = ["data/base/base.json", f"{LEDGER}/root.json", VERDICT, "cards/declarations.yaml"]
     stages += [
-        _stage("document", [*links, *figures, *read, "trust"], [Out(DOCUMENTS, is_dir=True)]),
+        _stage(
+            "document",
+            [*links, *figures, *read, "trust"],
+            [Out(DOCUMENTS, is_dir=True), Out(RESTRICTED, is_dir=True)],
+        ),
         _stage(
             "attest",
             [*links, "links/document.link", CHECKPOINT, VERDICT, DOCUMENTS],
@@ -330,7 +336,10 @@ def write_full_documents(repo: Path, params: Mapping[str, Any]) -> None:
             params=params,
         )
     )
-    write_documents(documents, repo / DOCUMENTS)
+    public = {name: data for name, data in documents.items() if not name.startswith(_APART)}
+    write_documents(public, repo / DOCUMENTS)
+    apart = {name.removeprefix(_APART): documents[name] for name in documents.keys() - public}
+    write_documents(apart, repo / RESTRICTED)
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -85,7 +85,7 @@ def train_distill(
         RecordError: fewer than ``min_kept`` answers were verified, or the budget is spent.
     """
     from forebear.train.checkpoint import load_model, load_tokenizer, save_checkpoint
-    from forebear.train.metrics import write_curves, write_json
+    from forebear.train.metrics import row_files, write_curves, write_json
     from forebear.train.runtime import configure_torch
     from forebear.train.sft_rows import read_rows, split_rows, write_row_list
 
@@ -128,6 +128,7 @@ def train_distill(
         **taught.report,
         "sampling": answered.figures,
         "yield": yields(judged, samples_per_prompt=params.samples_per_prompt),
+        "files": row_files(*sorted(trajectories.iterdir())),
     }
     write_json(metrics, summary)
     write_curves(curves, taught.steps, ("step", "loss", "learning_rate", "grad_norm"))
