@@ -134,18 +134,33 @@ def _score_lines(comparison: Mapping[str, Any] | None) -> Iterator[str]:
     if comparison is None:
         yield f"  no comparison yet ({COMPARISON} is missing): run dvc repro"
         return
-    yield f"  {'task':<18} {'items':>6} {'base':>8} {'final':>8} {'change':>8}   95% interval"
-    for row in comparison.get("tasks", []):
-        before, after = (_percent(row["scores"].get(who)) for who in ("reference", "candidate"))
-        interval = row.get("interval")
-        bounds = (
-            f"{100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}" if interval else "-"
+    yield f"  {'task':<28} {'items':>6} {'base':>8} {'final':>8} {'change':>8}   95% interval"
+    for row in _main_rows(comparison):
+        scale, unit = (100, "%") if row.get("range", [0, 1]) == [0, 1] else (1, "")
+        before, after = (
+            f"{scale * score['value']:.1f}{unit}" if score else "-"
+            for score in (row["scores"].get(who) for who in ("reference", "candidate"))
         )
-        delta = row.get("delta")
-        change = f"{100 * delta:+.1f}" if delta is not None else "-"
-        task = row["task"] if row["reference"] == "base" else f"{row['task']} vs {row['reference']}"
+        interval, delta = row.get("interval"), row.get("delta")
+        bounds = (
+            f"{scale * interval['low']:+.1f} to {scale * interval['high']:+.1f}"
+            if interval
+            else "-"
+        )
+        change = f"{scale * delta:+.1f}" if delta is not None else "-"
+        name = str(row.get("shown_name") or row["task"])
+        task = name if row["reference"] == "base" else f"{name} vs {row['reference']}"
         mark = "" if row.get("gates") else "   (reported, does not gate)"
-        yield f"  {task:<18} {row['n']:>6} {before:>8} {after:>8} {change:>8}   {bounds}{mark}"
+        yield f"  {task:<28} {row['n']:>6} {before:>8} {after:>8} {change:>8}   {bounds}{mark}"
+    yield "  positive: the final is better; every figure: data/eval/verdict/report.html"
+
+
+def _main_rows(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The main figure of each task and reference, those that decide first."""
+    seen: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in comparison.get("tasks", []):
+        seen.setdefault((row["task"], row["reference"]), row)
+    return sorted(seen.values(), key=lambda row: not row.get("gates"))
 
 
 def _cost_lines(costs: Sequence[StageCost]) -> Iterator[str]:
@@ -161,10 +176,6 @@ def _cost_lines(costs: Sequence[StageCost]) -> Iterator[str]:
     yield f"  {'all':<18} {_duration(sum(known)):>9} {peak / 2**30:>8.2f} GiB"
     if any(cost.confinement in {"unchecked", "unknown"} for cost in costs):
         yield "  unchecked: the stage was trusted to read and write only what it declares"
-
-
-def _percent(score: Mapping[str, Any] | None) -> str:
-    return f"{100 * score['value']:.1f}%" if score else "-"
 
 
 def _duration(seconds: float | None) -> str:

@@ -70,6 +70,7 @@ def _comparison_row(  # noqa: PLR0913, PLR0917  # all that a pair rests on
         "metric": metric.name,
         "reference": name,
         "direction": metric.direction,
+        "range": [metric.low, metric.high],
         "shown_name": ours.shown_name or task,
         "gates": key in margins,
         "report_only": is_report_only(task, metric.name, settings),

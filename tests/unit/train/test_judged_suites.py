@@ -338,6 +338,15 @@ def test_arena_hard_plays_two_games_and_counts_much_better_three_times() -> None
     assert _figure(found, "win_rate") == 0.75
 
 
+def test_style_is_controlled_only_where_there_are_questions_enough() -> None:
+    few = _measure("arena_hard", _sentence, limit=8)
+    many = _measure("arena_hard", _sentence, limit=50)
+    assert [metric.name for metric in few.metrics] == ["win_rate"]
+    assert any("at least 50" in note for note in few.facts["notes"])
+    assert [metric.name for metric in many.metrics] == ["style_controlled", "win_rate"]
+    assert not any("at least 50" in note for note in many.facts["notes"])
+
+
 def test_judge_that_always_prefers_the_first_answer_ends_in_a_tie() -> None:
     found = _measure("arena_hard", _sentence, judge_of(lambda _: "[[A>B]]"), limit=6)
     assert {row["value"] for row in found.rows} == {0.5}
