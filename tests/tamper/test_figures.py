@@ -101,7 +101,7 @@ def test_an_honest_release_passes_every_check(full_case: FullCase) -> None:
 def test_an_honest_release_passes_c13_and_c14(full_case: FullCase) -> None:
     started = time.process_time()
     report = look(full_case.folder, full_case.built)
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 8  # some 40 documents are made again
     assert "240 results of 2 runs" in note(report, "C13")
     assert "files as the facts give them" in note(report, "C14")
 
