@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,15 +27,23 @@ def test_without_the_extra_the_answer_says_how_to_install_it(
     assert caught.value.fix == "pip install 'forebear[pdf]'"
 
 
+def _require_weasyprint() -> None:
+    """Skips where the package, or the system library that it loads, is absent."""
+    try:
+        importlib.import_module("weasyprint")
+    except (ImportError, OSError) as error:
+        pytest.skip(f"WeasyPrint cannot be used here: {str(error).splitlines()[0]}")
+
+
 def test_a_page_becomes_a_pdf_with_its_title_and_the_same_bytes_twice() -> None:
-    pytest.importorskip("weasyprint")
+    _require_weasyprint()
     pdf = render_pdf(PAGE)
     assert pdf.startswith(b"%PDF-")
     assert pdf == render_pdf(PAGE)
 
 
 def test_a_page_that_asks_for_something_outside_gets_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("weasyprint")
+    _require_weasyprint()
     style = "@page { size: 90mm 50mm }"
     file = tmp_path / "outside.css"
     file.write_text(style)
