@@ -122,6 +122,33 @@ def test_a_token_signs_the_release_with_a_relative_public_file(repo):
     assert _verify(repo, token.public) in PASSES
 
 
+def test_an_identity_signs_a_recorded_release(repo, tmp_path):
+    pytest.importorskip("sigstore")
+    from tests.support.loopback_sigstore import Loopback, serve
+    from tests.support.sigstore_release import ME, write_token, write_trust
+
+    _declare(repo, INNER)
+    repo.write(
+        "dvc.yaml",
+        repo.read("dvc.yaml").replace("reads: [", "network: true\n        reads: ["),
+    )
+    with serve(Loopback()) as instance:
+        root, config = write_trust(tmp_path / "trust", instance, 1)
+        token = write_token(tmp_path / "trust", instance)
+        done = repo.run(
+            "forebear", "attest", "--sign", "sigstore", "--trust-config", str(config),
+            "--identity-token-file", str(token),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        issuer = instance.issuer
+    policy = root.parent / "policy.yaml"
+    who = f"identities: [{{identity: {ME}, issuer: {issuer}}}]"
+    policy.write_text(f"{who}\ntrusted_root: {root.name}\nrequire_sigstore: true\n")
+    assert _verify(repo, policy) in PASSES
+    policy.write_text(policy.read_text().replace(ME, "somebody@else.example"))
+    assert repo.run("forebear", "verify", "../packed", "--trust", str(policy)).returncode == 1
+
+
 def test_without_a_stage_attest_the_way_is_shown(repo):
     repo.write("dvc.yaml", PIPELINE)
     done = repo.run("forebear", "attest")
