@@ -84,6 +84,7 @@ def command(
     if schema is not None:
         return _schema(schema)
     from forebear.documents.build import collect
+    from forebear.documents.registry import render_formats
     from forebear.errors import ForebearError
     from forebear.pipeline import find_root
 
@@ -101,7 +102,7 @@ def command(
     facts = collected.facts
     if explain is not None:
         return _explain(facts, explain)
-    files = collected.render(lang)
+    files = render_formats(facts, language=lang) if check and not strict else collected.render(lang)
     findings, unchecked = _findings(facts, files, strict=strict)
     written = None
     if not check:

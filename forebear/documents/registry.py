@@ -110,6 +110,18 @@ def render_all(
     return files
 
 
+def render_formats(facts: Facts, *, language: str = ENGLISH) -> dict[str, bytes]:
+    """The documents whose form others have fixed (D2, D8, D9, D10), as :func:`render_all` has them.
+
+    What a check looks at: the rest is Markdown and HTML of the same facts, and takes the longest.
+    """
+    facts = Facts.model_validate_json(facts.to_bytes())
+    files: dict[str, bytes] = {}
+    for module in (hubcard, cyclonedx, spdx, croissant):
+        files.update(module.render(facts, language))
+    return files
+
+
 def entry(name: str) -> Entry:
     """Which document a file belongs to, and who may read it; internal when it is none."""
     if name in _OTHERS:
