@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forebear.formats import strictjson
 from forebear.train.distill.verifiers import load_verifier
@@ -25,9 +25,6 @@ from forebear.train.preference.paired import train_pairs
 from forebear.train.preference.settings import PreferParams
 from forebear.train.preference.training import Job, Trained
 from forebear.train.stage import scratch_dir, stage_seed
-
-if TYPE_CHECKING:
-    from forebear.train.distill.teachers import Samples
 
 __all__ = ["PreferParams", "train_prefer"]
 
@@ -88,7 +85,7 @@ def train_prefer(
         "before": compare(reference, reference, material, params.beta),
         "after": compare(after, reference, material, params.beta),
         "length": lengths(material, again),
-        "sampling": _sampling(material.before, trained.figures["n_params"]),
+        "sampling": material.before.figures(trained.figures["n_params"]),
         "files": row_files(pairs),
     }
     if params.data.kind == "on_policy":
@@ -105,19 +102,6 @@ def _train(job: Job, material: Material) -> Trained:
         ups = [thumb["thumb"] == "up" for thumb in thumbs]
         return train_thumbs(job, encode_thumbs(thumbs, job.tokenizer), ups)
     return train_pairs(job, encode_pairs(material.train, job.tokenizer))
-
-
-def _sampling(before: Samples, n_params: int) -> dict[str, Any]:
-    """What the policy's answers before training cost."""
-    from forebear.train.metrics import forward_flop
-
-    return {
-        "prompts": len(before.answers),
-        "prompt_tokens": before.prompt_tokens,
-        "answer_tokens": before.answer_tokens,
-        "flop": forward_flop(n_params, before.prompt_tokens + before.answer_tokens),
-        "flop_method": "2·N·D, dense, each prompt read once",
-    }
 
 
 def _write_rows(file: Path, material: Material, digest: str) -> None:

@@ -93,7 +93,6 @@ def _from_checkpoint(
 ) -> Gathered:  # fmt: skip
     from forebear.hashing.digest import hash_tree
     from forebear.train.checkpoint import count_parameters
-    from forebear.train.metrics import forward_flop
 
     sampling = Sampling(
         samples_per_prompt=params.samples_per_prompt,
@@ -112,7 +111,6 @@ def _from_checkpoint(
         label="distill",
     )
     named = {"kind": params.teacher.kind, "name": params.teacher.name, "tree": digest}
-    n_tokens = samples.prompt_tokens + samples.answer_tokens
     return Gathered(
         method=f"rejection-sampling {'self-' if own else ''}distillation",
         rows=asked,
@@ -122,13 +120,7 @@ def _from_checkpoint(
         provenance={
             "teacher": named, "terms": params.teacher.terms, "sampling": asdict(sampling)
         },
-        figures={
-            "prompts": len(samples.answers),
-            "prompt_tokens": samples.prompt_tokens,
-            "answer_tokens": samples.answer_tokens,
-            "flop": forward_flop(count_parameters(loaded[0]), n_tokens),
-            "flop_method": "2·N·D, dense, each prompt read once",
-        },
+        figures=samples.figures(count_parameters(loaded[0])),
     )  # fmt: skip
 
 

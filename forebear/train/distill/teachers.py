@@ -79,6 +79,18 @@ class Samples:
     answer_tokens: int
     resumed_chunks: int
 
+    def figures(self, n_params: int) -> dict[str, Any]:
+        """What it cost a model of ``n_params`` parameters to draw them, for a stage's metrics."""
+        from forebear.train.metrics import forward_flop
+
+        return {
+            "prompts": len(self.answers),
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "flop": forward_flop(n_params, self.prompt_tokens + self.answer_tokens),
+            "flop_method": "2·N·D, dense, each prompt read once",
+        }
+
 
 def end_of_answer_id(tokenizer: PreTrainedTokenizerBase, *, where: str) -> int:
     """Id of the token that ends an answer in the pinned chat template.
